@@ -1,0 +1,142 @@
+"""The merged checkpoint and the style file: reading their styles, writing them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmm.errors import DmmError
+from dmm.metadata import Family, Style, read_dmm_entry, read_styles_entry
+from dmm.style_prompts import StylePrompts, mlp_name, style_tensor_names
+from dmm.tensors import open_tensors, save_tensors
+
+PREFIX = "model.diffusion_model."
+
+
+@dataclass
+class Styles:
+    """A file's styles: the prompts, and what each is called."""
+
+    prompts: StylePrompts
+    styles: list[Style]
+    family: Family
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return [style.name for style in self.styles]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The style tensors under the names of the single-file layout."""
+        mlp = "add_embedding2" if self.family == "sdxl" else "add_embedding"
+        return {PREFIX + name: t for name, t in self.prompts.to_tensors(mlp).items()}
+
+
+def find_styles(names: Mapping[str, object]) -> dict[str, str]:
+    """Where a file keeps its style tensors: the authors' name → the file's own.
+
+    Finds them in the single-file layout, in a style file, and without a prefix, as in the authors'
+    diffusers folder. Empty for a file that has no styles.
+    """
+    for prefix in (PREFIX, ""):
+        if f"{prefix}model_embedding.weight" in names:
+            plain = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+            return {
+                name: plain[name] for name in style_tensor_names(mlp_name(plain)) if name in plain
+            }
+    return {}
+
+
+def read_styles(path: str | Path) -> Styles:
+    """Reads the styles of a merged checkpoint, a style file, or a diffusers folder.
+
+    Raises:
+        DmmError: the file cannot be read, has no styles, or its style tensors do not fit together.
+    """
+    path = Path(path)
+    file = open_tensors(_unet_file(path) if path.is_dir() else path)
+    where = find_styles(dict.fromkeys(file))
+    if not where:
+        raise DmmError(
+            f"{path} has no style prompts: it is a plain checkpoint. Choose a merged one "
+            "(made by `trainer/run.py merge`), or a style file."
+        )
+    try:
+        prompts = StylePrompts.from_tensors({name: file[key] for name, key in where.items()})
+    except DmmError as error:
+        raise DmmError(f"{path}: {error}") from None
+    entry = read_dmm_entry(file.metadata)
+    recipe = entry.get("recipe")
+    return Styles(
+        prompts=prompts,
+        styles=read_styles_entry(_side_names(path) or entry.get("styles"), prompts.num_styles),
+        family="sdxl" if mlp_name(where) == "add_embedding2" else "sd1",
+        recipe=recipe if isinstance(recipe, dict) else {},
+    )
+
+
+def write_style_file(
+    path: str | Path,
+    styles: Styles,
+    metadata: Mapping[str, str],
+    *,
+    dtype=torch.float32,
+    overwrite=False,
+) -> None:
+    """Writes the style tensors alone: ~13 MB in fp32, ~6.6 MB in fp16 at d = 1280."""
+    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in styles.tensors().items()}
+    save_tensors(path, tensors, metadata, overwrite=overwrite)
+
+
+def write_merged(
+    path: str | Path,
+    checkpoint: Mapping[str, Tensor],
+    styles: Styles,
+    metadata: Mapping[str, str],
+    *,
+    dtype=torch.float16,
+    overwrite=False,
+) -> None:
+    """Writes the merged checkpoint: a plain checkpoint's tensors and the style tensors.
+
+    Args:
+        checkpoint: UNet, VAE and text encoders under the names of the single-file layout.
+        dtype: of every floating point tensor in the file.
+    """
+    tensors = {**checkpoint, **styles.tensors()}
+    stored = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in tensors.items()
+    }
+    save_tensors(path, stored, metadata, overwrite=overwrite)
+
+
+def _unet_file(folder: Path) -> Path:
+    for name in ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"):
+        for candidate in (folder / "unet" / name, folder / name):
+            if candidate.exists():
+                return candidate
+    raise DmmError(
+        f"{folder} holds no unet/diffusion_pytorch_model.safetensors. "
+        "Choose a diffusers folder, or a .safetensors file."
+    )
+
+
+def _side_names(path: Path) -> object:
+    """The names in `<checkpoint>.styles.json`, a JSON list, which go before the file's own."""
+    stem = path.name if path.is_dir() else path.stem
+    side = path.with_name(f"{stem}.styles.json")
+    if not side.exists():
+        return None
+    try:
+        return json.loads(side.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DmmError(
+            f'{side} is not JSON ({error}). Write it as ["ink", "anime"], in the order of the file.'
+        ) from None

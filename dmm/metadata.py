@@ -1,0 +1,113 @@
+"""What a merged file says about itself, in its safetensors metadata (strings only)."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+Family = Literal["sd1", "sdxl"]
+
+FORMAT = 1
+_ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
+_IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
+
+
+@dataclass(frozen=True)
+class Style:
+    """One row of the codebook: its name and the teacher it was learned from."""
+
+    name: str
+    sha256: str = ""
+    kind: str = "checkpoint"
+    source: str = ""
+
+
+def default_styles(count: int) -> list[Style]:
+    """Names for a file that has none (the authors' own): "Style 1", "Style 2", …"""
+    return [Style(f"Style {number}") for number in range(1, count + 1)]
+
+
+def merged_metadata(
+    styles: Sequence[Style],
+    recipe: Mapping[str, Any],
+    *,
+    family: Family,
+    title: str,
+    resolution: tuple[int, int],
+    prediction_type: Literal["epsilon", "v_prediction"],
+) -> dict[str, str]:
+    """The metadata of a merged checkpoint or style file (DESIGN, file formats).
+
+    Args:
+        styles: in codebook order.
+        recipe: how the file was made; JSON values only.
+        resolution: width and height it was trained at, in pixels.
+    """
+    merged_from = {style.sha256: {"name": style.name} for style in styles if style.sha256}
+    return {
+        "dmm": json.dumps(
+            {"format": FORMAT, "styles": [asdict(style) for style in styles], "recipe": recipe}
+        ),
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": _ARCHITECTURES[family],
+        "modelspec.implementation": _IMPLEMENTATION,
+        "modelspec.title": title,
+        "modelspec.description": "Styles: " + ", ".join(style.name for style in styles),
+        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "modelspec.resolution": f"{resolution[0]}x{resolution[1]}",
+        "modelspec.prediction_type": "v" if prediction_type == "v_prediction" else "epsilon",
+        "modelspec.merged_from": ", ".join(style.source or style.name for style in styles),
+        "sd_merge_recipe": json.dumps({"type": "dmm", "styles": [style.name for style in styles]}),
+        "sd_merge_models": json.dumps(merged_from),
+    }
+
+
+def read_dmm_entry(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The `dmm` entry of a file's metadata; empty where there is none or it makes no sense."""
+    try:
+        entry = json.loads(metadata.get("dmm", "{}"))
+    except (json.JSONDecodeError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        warnings.warn(
+            "The file's `dmm` metadata is not a JSON object and is ignored.", stacklevel=2
+        )
+        return {}
+    return entry
+
+
+def read_styles_entry(styles: object, count: int) -> list[Style]:
+    """Styles out of JSON from a stranger, one for each of the codebook's `count` rows.
+
+    Accepts a list of names or of objects with a "name". What does not fit the codebook is replaced
+    by "Style 1" .. with a warning, since the pictures do not depend on it.
+    """
+    if styles is None:
+        return default_styles(count)
+    entries = styles if isinstance(styles, list) else []
+    read = [_style(entry) for entry in entries]
+    names = [style.name for style in read if style]
+    if len(entries) != count or len(set(names)) != count:
+        warnings.warn(
+            f"The file has {count} styles but its metadata names {len(set(names))}; "
+            "they are called 'Style 1' .. instead.",
+            stacklevel=2,
+        )
+        return default_styles(count)
+    return [style for style in read if style]
+
+
+def _style(entry: object) -> Style | None:
+    fields = {"name": entry} if isinstance(entry, str) else entry
+    if (
+        not isinstance(fields, dict)
+        or not isinstance(fields.get("name"), str)
+        or not fields["name"]
+    ):
+        return None
+    known = ("name", "sha256", "kind", "source")
+    return Style(**{key: str(fields[key]) for key in known if key in fields})

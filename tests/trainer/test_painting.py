@@ -1,0 +1,114 @@
+"""Teachers paint each prompt as they would alone, once, and from noise of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests import nets
+from trainer.checkpoint import open_checkpoint
+from trainer.data import Prompts
+from trainer.painting import Painter, PaintSettings, paint_latents
+from trainer.sampling import sample_latents, sdxl_time_ids
+from trainer.text import TextEncoders
+
+SETTINGS = PaintSettings(
+    shape=(4, 8, 8), resolution=(16, 16), steps=3, guidance=4, negative="bad", seed=7
+)
+
+
+def painter(path, seed, prediction_type="epsilon"):
+    unet, vae = nets.small_sd1_unet(seed), nets.small_vae()
+    nets.write_single_file(path, unet, vae, [nets.small_clip(seed)])
+    checkpoint = open_checkpoint(path)
+    return Painter(checkpoint, TextEncoders(checkpoint), prediction_type)
+
+
+@pytest.fixture
+def painters(tmp_path):
+    return [
+        painter(tmp_path / "a.safetensors", 0),
+        painter(tmp_path / "b.safetensors", 1, "v_prediction"),
+    ]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(["a cat", "a dog", "a ship", "a house", "a tree"]), encoding="utf-8")
+    return Prompts(path)
+
+
+def painted(painter, prompt, seed):
+    return sample_latents(
+        painter.checkpoint.load_unet(),
+        painter.text.encode([prompt]),
+        painter.text.encode([SETTINGS.negative]),
+        shape=SETTINGS.shape,
+        seeds=[seed],
+        steps=SETTINGS.steps,
+        guidance=SETTINGS.guidance,
+        prediction_type=painter.prediction_type,
+    )[0]
+
+
+def test_prompts_are_dealt_out(tmp_path, painters, prompts):
+    examples = paint_latents(painters, prompts, SETTINGS, tmp_path / "cache", batch_size=2)
+    captions = [examples.caption(index) for index in range(len(examples))]
+    assert captions == ["a cat", "a ship", "a tree", "a dog", "a house"]
+    for index, (who, seed) in enumerate([(0, 7), (0, 8), (0, 9), (1, 7), (1, 8)]):
+        expected = painted(painters[who], captions[index], seed)
+        latent = examples.latent(index).float()
+        torch.testing.assert_close(latent, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_pictures_per_teacher_goes_round_with_new_noise(tmp_path, painters, prompts):
+    examples = paint_latents(
+        painters, prompts, SETTINGS, tmp_path / "cache", pictures_per_teacher=7
+    )
+    captions = [examples.caption(index) for index in range(len(examples))]
+    assert captions == 2 * [*prompts.captions, "a cat", "a dog"]
+    assert not torch.equal(examples.latent(0), examples.latent(5))
+
+
+def test_more_teachers_than_prompts(tmp_path, painters, prompts):
+    third = painter(tmp_path / "c.safetensors", 2)
+    prompts.keys, prompts.captions = prompts.keys[:2], prompts.captions[:2]
+    examples = paint_latents([*painters, third], prompts, SETTINGS, tmp_path / "cache")
+    assert len(examples) == 2
+
+
+def test_a_new_teacher_paints_alone(tmp_path, painters, prompts):
+    def folders():
+        return {path.name for path in (tmp_path / "cache").iterdir()}
+
+    settings = {"settings": SETTINGS, "folder": tmp_path / "cache", "pictures_per_teacher": 2}
+    paint_latents(painters, prompts, **settings)
+    before = folders()
+    third = painter(tmp_path / "c.safetensors", 2)
+    assert len(paint_latents([*painters, third], prompts, **settings)) == 6
+    assert len(before) == 2
+    assert len(folders() - before) == 1
+    assert before < folders()
+
+
+def test_sdxl_is_told_the_size(tmp_path, prompts):
+    encoders = [nets.small_clip(), nets.small_bigg()]
+    path = nets.write_single_file(
+        tmp_path / "xl.safetensors", nets.small_sdxl_unet(), nets.small_vae(), encoders
+    )
+    checkpoint = open_checkpoint(path)
+    text = TextEncoders(checkpoint)
+    artist = Painter(checkpoint, text, "epsilon")
+    examples = paint_latents([artist], prompts, SETTINGS, tmp_path / "cache")
+    expected = sample_latents(
+        checkpoint.load_unet(),
+        text.encode(["a cat"]),
+        text.encode(["bad"]),
+        shape=(4, 8, 8),
+        seeds=[7],
+        steps=3,
+        guidance=4,
+        time_ids=sdxl_time_ids(16, 16),
+    )[0]
+    torch.testing.assert_close(examples.latent(0).float(), expected, atol=2e-3, rtol=2e-3)

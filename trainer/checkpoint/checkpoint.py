@@ -1,0 +1,112 @@
+"""The interface to a checkpoint, whatever it is stored as."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from tqdm import tqdm
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from dmm.errors import DmmError
+from trainer.architecture import NETWORKS, Config, Family
+from trainer.checkpoint.network import Network
+
+PredictionType = Literal["epsilon", "v_prediction"]
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of the SD1 or SDXL family. Opening one reads headers only.
+
+    Attributes:
+        path: the file or folder.
+        networks: those that the checkpoint has, by their names in a diffusers folder.
+        prediction_type: what the UNet predicts.
+        metadata: strings, of the file (of the UNet's file in a folder).
+        weight_files: what `sha256` is taken of.
+        styles: the style tensors by the authors' names; none in a plain checkpoint.
+    """
+
+    path: Path
+    family: Family
+    networks: Mapping[str, Network]
+    prediction_type: PredictionType
+    metadata: Mapping[str, str]
+    weight_files: tuple[Path, ...]
+    styles: Mapping[str, Tensor]
+
+    @property
+    def unet_config(self) -> Config:
+        """Keyword arguments of `diffusers.UNet2DConditionModel`."""
+        return self.networks["unet"].config
+
+    @property
+    def vae_config(self) -> Config | None:
+        """Keyword arguments of `diffusers.AutoencoderKL`; None for a checkpoint without a VAE."""
+        return self.networks["vae"].config if "vae" in self.networks else None
+
+    @property
+    def text_encoder_configs(self) -> list[Config]:
+        """Keyword arguments of `transformers.CLIPTextConfig`; SDXL has two, CLIP and OpenCLIP."""
+        return [self.networks[name].config for name in TEXT_ENCODERS if name in self.networks]
+
+    def unet_tensors(self) -> Mapping[str, Tensor]:
+        """The UNet's tensors by their names in diffusers, without style tensors; read lazily."""
+        return self.networks["unet"].tensors
+
+    def vae_tensors(self) -> Mapping[str, Tensor]:
+        """The VAE's tensors by their names in diffusers; read lazily."""
+        return self._network("vae").tensors
+
+    def text_encoder_tensors(self, index: int) -> Mapping[str, Tensor]:
+        """A text encoder's tensors by their names in files (`text_model.…`); read lazily."""
+        return self._network(TEXT_ENCODERS[index]).tensors
+
+    def style_tensors(self) -> dict[str, Tensor]:
+        """The style tensors by the authors' names; empty for a plain checkpoint."""
+        return dict(self.styles)
+
+    def load_unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+        """The UNet on the CPU, a copy of its own."""
+        return self.networks["unet"].load(dtype)
+
+    def load_vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+        """The VAE on the CPU, a copy of its own."""
+        return self._network("vae").load(dtype)
+
+    def load_text_encoder(
+        self, index: int, dtype: torch.dtype = torch.float32
+    ) -> CLIPTextModel | CLIPTextModelWithProjection:
+        """A text encoder on the CPU, a copy of its own; SDXL's second has a projection."""
+        return self._network(TEXT_ENCODERS[index]).load(dtype)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file, as the WebUI and its mergers know it; in a folder, of the UNet's."""
+        digest = hashlib.sha256()
+        size = sum(path.stat().st_size for path in self.weight_files)
+        title = f"Hashing {self.path.name}"
+        with tqdm(total=size, desc=title, unit="B", unit_scale=True, delay=3, leave=False) as bar:
+            for path in self.weight_files:
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+                        bar.update(len(block))
+        return digest.hexdigest()
+
+    def _network(self, name: str) -> Network:
+        if name not in self.networks:
+            raise DmmError(
+                f"{self.path} holds no {NETWORKS[name]}. Use a checkpoint that was not stripped of "
+                "it, or name another checkpoint for it."
+            )
+        return self.networks[name]

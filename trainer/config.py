@@ -1,0 +1,298 @@
+"""What a merge is: one YAML file, checked before anything starts.
+
+A config is read in three layers, the later ones winning: the preset it names (`trainer/presets/`),
+the YAML file, and `key=value` words from the command line. Relative paths in the YAML file are
+relative to the file, those on the command line to the working folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml import YAMLError
+
+from dmm.errors import DmmError
+
+PRESETS = Path(__file__).parent / "presets"
+NEGATIVE = "worst quality,low quality,normal quality,lowres,watermark,nsfw"  # paper, section 4
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Teacher(_Section):
+    """One checkpoint to learn from; a path alone is enough."""
+
+    path: Path
+    name: str = ""  # of its style. Empty = the file's name.
+    clip_skip: int | None = Field(
+        None, ge=1
+    )  # 1 = last layer, 2 = the one before. None = 1 (SDXL: 2).
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None  # None = as the file says.
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, (str, Path)) else value
+
+    @model_validator(mode="after")
+    def _named(self) -> Teacher:
+        self.name = self.name.strip() or self.path.stem
+        if "," in self.name:
+            raise ValueError(
+                f"the style name {self.name!r} holds a comma, which separates styles in a mix"
+            )
+        return self
+
+
+class Painting(_Section):
+    """How the teachers paint the training latents where prompts are all the data there is."""
+
+    pictures_per_teacher: int | None = Field(None, ge=1)  # None = every prompt once.
+    steps: int = Field(25, ge=1)  # of DPM-Solver++
+    guidance: float = Field(7.0, ge=1)
+    negative: str = NEGATIVE
+    batch_size: int = Field(8, ge=1)
+
+
+class Data(_Section):
+    """What the student is trained on: exactly one of pictures, shards and prompts."""
+
+    pictures: Path | None = None  # folder of pictures with same-stem .txt captions
+    shards: str | list[str] | None = None  # webdataset tars: "data/{00000..00099}.tar"
+    prompts: Path | None = None  # text file, one prompt a line; the teachers paint
+    resolution: tuple[int, int] = (512, 512)  # width, height in pixels
+    painting: Painting = Painting()
+    cache: Path | None = None  # latents and text embeddings. None = "dmm-cache" beside the output.
+    workers: int = Field(2, ge=0)  # processes that prepare batches ahead
+
+    @model_validator(mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("resolution"), int):
+            value = {**value, "resolution": (value["resolution"],) * 2}
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        given = [key for key in ("pictures", "shards", "prompts") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of `pictures` (a folder), `shards` (webdataset tars) and `prompts` "
+                f"(a text file; the teachers paint), not {' and '.join(given) or 'none'}"
+            )
+        if any(side % 8 or side < 8 for side in self.resolution):
+            raise ValueError(f"`resolution` {list(self.resolution)} is not a multiple of 8")
+        return self
+
+
+class Train(_Section):
+    """The training itself. A *pair* is one noisy sample seen by one teacher."""
+
+    steps: int = Field(100_000, ge=1)
+    batch_size: int = Field(320, ge=1)  # pairs a step, over all processes
+    micro_batch_size: int | None = Field(
+        None, ge=1
+    )  # pairs at once on a process. None = its whole share.
+    teachers_per_sample: int | None = Field(1, ge=1)  # teachers that serve one sample. None = all.
+    teachers_per_step: int | None = Field(None, ge=1)  # teachers that serve one step. None = all.
+    teacher_slots: int | None = Field(
+        None, ge=1
+    )  # teachers in device memory. None = as many as fit.
+    start_from: Literal["base", "average"] = (
+        "base"  # the student's first weights: base, or teachers' mean
+    )
+    learning_rate: float = Field(1e-5, gt=0)
+    style_learning_rate: float | None = Field(
+        None, gt=0
+    )  # of codebook and MLP. None = learning_rate.
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    feature_weight: float = Field(0.001, ge=0)  # λ_feat; 0 = no feature imitation
+    feature_loss: Literal["l2", "cosine"] = "l2"
+    caption_dropout: float = Field(0.1, ge=0, le=1)
+    ema_decay: float | None = Field(None, gt=0, lt=1)  # None = no moving average
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the arithmetic; weights stay fp32
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    save_every: int = Field(1000, ge=1)  # steps between saved states
+    keep_last: int = Field(2, ge=1)  # saved states kept
+
+
+class Samples(_Section):
+    """The sample grids painted on the way and at the end."""
+
+    prompts: list[str] = Field(default_factory=list)  # empty = the first captions of the data
+    every: int | None = Field(None, ge=1)  # steps between grids. None = only at the end.
+    count: int = Field(6, ge=1)  # columns, where prompts is empty
+    steps: int = Field(25, ge=1)
+    guidance: float = Field(7.0, ge=1)
+    negative: str = NEGATIVE
+    seed: int = 0
+
+
+class Export(_Section):
+    """What is written at the end."""
+
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    style_file: bool = True  # <output>.styles.safetensors
+    diffusers_folder: bool = False  # <output> without its suffix, + "-diffusers"
+
+
+class MergeConfig(_Section):
+    """A whole merge."""
+
+    preset: str = "paper"
+    base: Path  # gives the student its text encoder, VAE and first weights
+    teachers: list[Teacher] = Field(min_length=1)
+    output: Path
+    data: Data
+    train: Train = Train()
+    samples: Samples = Samples()
+    export: Export = Export()
+    log_with: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MergeConfig:
+        names = [teacher.name.casefold() for teacher in self.teachers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two teachers are called {twice[0]!r}: give each its own `name`")
+        if self.output.suffix != ".safetensors":
+            raise ValueError(f"`output` {str(self.output)!r} does not end in .safetensors")
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """States, statistics and sample grids of this merge."""
+        return self.output.with_suffix("")
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.data.cache or self.output.parent / "dmm-cache"
+
+
+_PATHS = ("base", "output", "data.pictures", "data.prompts", "data.cache")
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> MergeConfig:
+    """Reads a merge from YAML.
+
+    Args:
+        path: the YAML file.
+        overrides: ``key=value`` words, such as ``train.steps=500`` or ``teachers.0.name=ink``.
+
+    Raises:
+        DmmError: the file is missing or no YAML, a key is unknown (with a suggestion), or a value
+            does not fit.
+    """
+    written = _read_yaml(path)
+    _resolve_paths(written, path.resolve().parent)
+    preset = str(dict(_pairs(overrides or [])).get("preset", written.get("preset", "paper")))
+    config = OmegaConf.merge(_read_yaml(_preset_path(preset)), written)
+    for key, value in _pairs(overrides or []):
+        try:
+            OmegaConf.update(config, key, value)
+        except (OmegaConfBaseException, ValueError, IndexError, TypeError) as error:
+            raise DmmError(f"The override {key}={value} cannot be applied: {error}") from None
+    try:
+        return MergeConfig.model_validate(OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException as error:
+        raise DmmError(f"{path}: {error}") from None
+    except ValidationError as error:
+        raise DmmError(_explain(path, error)) from None
+
+
+def _read_yaml(path: Path):
+    if not path.is_file():
+        raise DmmError(f"There is no file {path}. Give the path of a merge's YAML file.")
+    try:
+        config = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise DmmError(f"{path} is not valid YAML: {error}") from None
+    if not OmegaConf.is_dict(config):
+        raise DmmError(
+            f"{path} is not a merge: it should hold keys such as `base:` and `teachers:`."
+        )
+    return config
+
+
+def _preset_path(name: str) -> Path:
+    known = sorted(preset.stem for preset in PRESETS.glob("*.yaml"))
+    if name not in known:
+        raise DmmError(f"There is no preset {name!r}. There are: {', '.join(known)}.")
+    return PRESETS / f"{name}.yaml"
+
+
+def _pairs(overrides: list[str]) -> list[tuple[str, Any]]:
+    pairs = []
+    for word in overrides:
+        key, equals, _ = word.partition("=")
+        if not equals or not key:
+            raise DmmError(f"{word!r} is not an override. Write it as key=value: train.steps=500.")
+        try:
+            parsed = OmegaConf.to_container(
+                OmegaConf.from_dotlist([f"value={word[len(key) + 1 :]}"])
+            )
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise DmmError(f"The value in {word!r} is not valid YAML: {error}") from None
+        pairs.append((key, parsed["value"]))
+    return pairs
+
+
+def _resolve_paths(config, folder: Path) -> None:
+    for key in _PATHS:
+        value = OmegaConf.select(config, key)
+        if isinstance(value, str):
+            OmegaConf.update(config, key, str(folder / Path(value).expanduser()))
+    shards = OmegaConf.select(config, "data.shards")
+    if isinstance(shards, str):
+        config.data.shards = str(folder / shards)
+    elif OmegaConf.is_list(shards):
+        config.data.shards = [str(folder / shard) for shard in shards]
+    teachers = config.get("teachers")
+    if not OmegaConf.is_list(teachers):
+        return
+    for index, teacher in enumerate(teachers):
+        if isinstance(teacher, str):
+            teachers[index] = str(folder / Path(teacher).expanduser())
+        elif OmegaConf.is_dict(teacher) and isinstance(teacher.get("path"), str):
+            teacher.path = str(folder / Path(teacher.path).expanduser())
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key `{where}`{_suggestion(problem['loc'])}")
+        elif problem["type"] == "missing":
+            lines.append(f"`{where}` is missing")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            shown = (
+                f" (it is {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+            )
+            lines.append(f"`{where}`: {message}{shown}" if where else message)
+    return f"{path}: " + "; ".join(lines) + "."
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    section: Any = MergeConfig
+    for part in location[:-1]:
+        if isinstance(part, str):
+            annotation = section.model_fields[part].annotation
+            section = Teacher if part == "teachers" else annotation
+    close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
+    if close:
+        return f": did you mean `{close[0]}`?"
+    return f". Known here: {', '.join(section.model_fields)}"

@@ -1,0 +1,59 @@
+"""The diffusion process of Stable Diffusion, and the two ways its UNets speak of the noise."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+PredictionType = Literal["epsilon", "v_prediction"]
+
+TIMESTEPS = 1000
+
+
+def alphas_cumprod() -> Tensor:
+    """ᾱ_t of SD1.5 and SDXL: betas linear in their square root. Float64 [1000]."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, dim=0)
+
+
+class Diffusion:
+    """Noising and conversions at given timesteps.
+
+    Every method takes samples [B, c, h, w] and timesteps [B] on one device.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        signal = alphas_cumprod()
+        self._signal = signal.sqrt().float().to(device)
+        self._noise = (1 - signal).sqrt().float().to(device)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε."""
+        signal, sigma = self._at(timesteps, x0)
+        return signal * x0 + sigma * noise
+
+    def convert(
+        self,
+        output: Tensor,
+        x_t: Tensor,
+        timesteps: Tensor,
+        spoken: PredictionType,
+        wanted: PredictionType,
+    ) -> Tensor:
+        """A UNet's output in the other parametrisation.
+
+        v = √ᾱ_t ε − √(1−ᾱ_t) x_0, hence ε = √ᾱ_t v + √(1−ᾱ_t) x_t
+        (Salimans & Ho 2022, appendix D).
+        """
+        if spoken == wanted:
+            return output
+        signal, sigma = self._at(timesteps, x_t)
+        if wanted == "epsilon":
+            return signal * output + sigma * x_t
+        return (output - sigma * x_t) / signal
+
+    def _at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (-1,) + (1,) * (like.ndim - 1)
+        return self._signal[timesteps].view(shape), self._noise[timesteps].view(shape)

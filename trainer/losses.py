@@ -1,0 +1,44 @@
+"""The distillation losses (paper, section 3.4). Each gives one value a pair, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def score_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """L_score = ‖ε_stu − ε_tea‖², the mean over each pair's elements (equation 9).
+
+    Args:
+        student, teacher: predictions [P, c, h, w] in the student's parametrisation.
+
+    Returns:
+        Float32 [P].
+    """
+    return (student.float() - teacher.float()).square().flatten(1).mean(1)
+
+
+def feature_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], kind: Literal["l2", "cosine"] = "l2"
+) -> Tensor:
+    """L_feat, the mean over all down, mid and up blocks (equation 10).
+
+    Args:
+        student, teacher: block outputs, each [P, C_j, h_j, w_j].
+        kind: "l2" = mean squared error; "cosine" = 1 − cosine similarity over the channels.
+
+    Returns:
+        Float32 [P].
+    """
+    blocks = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        if kind == "l2":
+            blocks.append(score_loss(ours, theirs))
+        else:
+            similarity = F.cosine_similarity(ours.float(), theirs.float(), dim=1)
+            blocks.append(1 - similarity.flatten(1).mean(1))
+    return torch.stack(blocks).mean(0)
