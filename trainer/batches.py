@@ -1,0 +1,137 @@
+"""A step's batch as a function of the step: the same on any number of processes, after any resume."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trainer.cache import Examples, TextCache
+from trainer.diffusion import TIMESTEPS
+from trainer.pairs import PairPlan
+from trainer.text import TextEmbedding
+
+
+@dataclass
+class Batch:
+    """Pairs that go through the student at once.
+
+    latents, noise: [P, c, h, w]; timesteps, teachers: [P]; text: the student's, P rows;
+    teacher_text: what each teacher is told, in the order of `teachers`, which is sorted.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    teachers: Tensor
+    text: TextEmbedding
+    teacher_text: list[TextEmbedding]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on `device`, in float32 where it is floating point."""
+        return Batch(
+            self.latents.to(device, torch.float32),
+            self.noise.to(device),
+            self.timesteps.to(device),
+            self.teachers.to(device),
+            self.text.to(device, torch.float32),
+            [text.to(device) for text in self.teacher_text],
+        )
+
+    def segments(self) -> list[tuple[int, slice]]:
+        """(teacher, its rows), one entry a teacher."""
+        found, counts = self.teachers.unique_consecutive(return_counts=True)
+        ends = counts.cumsum(0).tolist()
+        starts = [0, *ends[:-1]]
+        return [
+            (teacher, slice(start, end))
+            for teacher, start, end in zip(found.tolist(), starts, ends, strict=True)
+        ]
+
+
+class TrainingBatches(Dataset):
+    """Item `step` is one process's share of that step, in micro-batches.
+
+    Examples are taken in a new random order each time all have been seen. Timestep, noise and
+    caption dropout of a sample come from a generator of its own, seeded by (seed, step, sample).
+
+    Args:
+        examples: latents and captions.
+        student_text: embeddings for the student.
+        teacher_text: embeddings for each teacher.
+        plan: who sees what.
+        caption_dropout: share of samples whose caption is "" for student and teacher alike.
+        micro_batch_size: pairs in one `Batch`; None = the whole share.
+        process, processes: whose share.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        student_text: TextCache,
+        teacher_text: Sequence[TextCache],
+        plan: PairPlan,
+        *,
+        caption_dropout: float,
+        seed: int,
+        micro_batch_size: int | None = None,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._examples, self._student_text = examples, student_text
+        self._teacher_text = list(teacher_text)
+        self._plan, self._dropout, self._seed = plan, caption_dropout, seed
+        self._micro, self._process, self._processes = micro_batch_size, process, processes
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        pairs = self._plan.share(step, self._process, self._processes)
+        size = self._micro or len(pairs)
+        draw = lru_cache(maxsize=None)(lambda sample: self._sample(step, sample))
+        return [
+            self._batch(pairs[first : first + size], draw) for first in range(0, len(pairs), size)
+        ]
+
+    def _batch(self, pairs: list[tuple[int, int]], draw) -> Batch:
+        samples = [draw(sample) for _, sample in pairs]
+        captions = [caption for *_, caption in samples]
+        teachers = torch.tensor([teacher for teacher, _ in pairs])
+        batch = Batch(
+            latents=torch.stack([latent for latent, *_ in samples]),
+            noise=torch.stack([noise for _, noise, *_ in samples]),
+            timesteps=torch.tensor([timestep for _, _, timestep, _ in samples]),
+            teachers=teachers,
+            text=self._student_text.lookup(captions),
+            teacher_text=[],
+        )
+        batch.teacher_text = [
+            self._teacher_text[teacher].lookup(captions[rows]) for teacher, rows in batch.segments()
+        ]
+        return batch
+
+    def _sample(self, step: int, sample: int) -> tuple[Tensor, Tensor, int, str]:
+        seen = step * self._plan.samples_per_step + sample
+        epoch, position = divmod(seen, len(self._examples))
+        index = self._index(epoch, position)
+        generator = _generator(self._seed, step, sample)
+        latent = self._examples.latent(index)
+        timestep = int(torch.randint(TIMESTEPS, (), generator=generator))
+        dropped = bool(torch.rand((), generator=generator) < self._dropout)
+        noise = torch.randn(latent.shape, generator=generator)
+        return latent, noise, timestep, "" if dropped else self._examples.caption(index)
+
+    def _index(self, epoch: int, position: int) -> int:
+        if self._epoch != epoch:
+            order = torch.randperm(len(self._examples), generator=_generator(self._seed, epoch))
+            self._epoch, self._order = epoch, order
+        return int(self._order[position])
+
+
+def _generator(*parts: int) -> torch.Generator:
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,0 +1,286 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from dmm.errors import DmmError
+from trainer.batches import Batch, TrainingBatches
+from trainer.config import Train
+from trainer.diffusion import Diffusion, PredictionType
+from trainer.losses import feature_loss, score_loss
+from trainer.pairs import PairPlan
+from trainer.prepare import Prepared
+from trainer.states import load_last_state, save_state
+from trainer.statistics import Statistics
+from trainer.student import Student
+from trainer.teachers import TeacherPool
+
+LOSSES = ("score", "feature")
+
+
+class Stopped(Exception):
+    """The user asked to stop, and everything is saved."""
+
+
+class TrainingLoop:
+    """Trains a student, and everything that goes with a long run.
+
+    Args:
+        config: hyper-parameters.
+        names: of the styles.
+        time_ids: SDXL's sizes, [6]; None for SD1.5.
+        run_folder: where states and statistics go.
+    """
+
+    def __init__(
+        self,
+        config: Train,
+        accelerator: Accelerator,
+        student: Student,
+        teachers: TeacherPool,
+        prepared: Prepared,
+        prediction_type: PredictionType,
+        names: list[str],
+        run_folder,
+        time_ids: Tensor | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.config, self.accelerator, self.names = config, accelerator, names
+        self.teachers, self.prediction_type, self.run_folder = teachers, prediction_type, run_folder
+        self.plan = PairPlan(
+            len(names), config.batch_size, config.teachers_per_sample, config.teachers_per_step
+        )
+        self.diffusion = Diffusion(accelerator.device)
+        self.time_ids = time_ids.to(accelerator.device) if time_ids is not None else None
+        self.workers = workers
+        self.batches = TrainingBatches(
+            prepared.examples,
+            prepared.student_text,
+            prepared.teacher_text,
+            self.plan,
+            caption_dropout=config.caption_dropout,
+            seed=config.seed,
+            micro_batch_size=config.micro_batch_size,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+        if config.gradient_checkpointing:
+            student.unet.enable_gradient_checkpointing()
+        optimizer = _optimizer(config, student)
+        # `accelerate` steps a scheduler once a process; one that counts its own calls would run
+        # ahead, so it is told the steps of all processes.
+        processes = accelerator.num_processes
+        schedule = get_scheduler(
+            config.schedule,
+            optimizer,
+            num_warmup_steps=config.warmup_steps * processes,
+            num_training_steps=config.steps * processes,
+        )
+        self.student, self.optimizer, self.schedule = accelerator.prepare(
+            student, optimizer, schedule
+        )
+        self.ema = None
+        if config.ema_decay:
+            self.ema = EMAModel(self._plain().parameters(), decay=config.ema_decay)
+            self.ema.to(accelerator.device)
+            accelerator.register_for_checkpointing(self.ema)
+        self._stop_asked = False
+
+    def run(self, on_step=lambda step: None) -> Student:
+        """Trains from the last saved state to the end, and gives the student to ship.
+
+        Args:
+            on_step: called after each step with the steps done, on every process.
+
+        Raises:
+            Stopped: after Ctrl-C, once the state is saved.
+            DmmError: a loss is not finite.
+        """
+        config, accelerator = self.config, self.accelerator
+        states = self.run_folder / "states"
+        done = load_last_state(accelerator, states)
+        main = accelerator.is_main_process
+        statistics = Statistics(self.run_folder / "stats.jsonl", done) if main else None
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=range(done, config.steps),
+            num_workers=self.workers,
+            persistent_workers=False,
+        )
+        previous = self._listen()
+        began = time.monotonic()
+        try:
+            with tqdm(
+                total=config.steps, initial=done, desc="Training", unit="step", disable=not main
+            ) as bar:
+                for step, batches in enumerate(loader, start=done + 1):
+                    figures = self._step(step, batches)
+                    bar.update()
+                    bar.set_postfix(score=f"{figures['score']:.4f}")
+                    if statistics:
+                        statistics.write(
+                            {"step": step, **figures, "seconds": round(time.monotonic() - began, 3)}
+                        )
+                    accelerator.log(
+                        {f"train/{key}": v for key, v in figures.items() if key != "teachers"}
+                        | {f"score/{name}": v for name, v in figures["teachers"].items()},
+                        step=step,
+                    )
+                    if self._should_stop():
+                        save_state(accelerator, states, step, config.keep_last)
+                        raise Stopped(f"Stopped after step {step} of {config.steps}; it is saved.")
+                    if step % config.save_every == 0 or step == config.steps:
+                        save_state(accelerator, states, step, config.keep_last)
+                    on_step(step)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            if statistics:
+                statistics.close()
+        return self.shipped()
+
+    def shipped(self) -> Student:
+        """The student as it is exported: the moving average where there is one."""
+        student = self._plain()
+        if self.ema:
+            self.ema.copy_to(student.parameters())
+        return student
+
+    def losses(self, batch: Batch) -> Tensor:
+        """The losses of each pair, [2, P]: score and feature."""
+        config = self.config
+        with_features = config.feature_weight > 0
+        noisy = self.diffusion.add_noise(batch.latents, batch.noise, batch.timesteps)
+        time_ids = self.time_ids.expand(len(noisy), -1) if self.time_ids is not None else None
+        targets, features = [], []
+        for (teacher, rows), text in zip(batch.segments(), batch.teacher_text, strict=True):
+            output, blocks = self.teachers.predict(
+                teacher,
+                noisy[rows],
+                batch.timesteps[rows],
+                text,
+                None if time_ids is None else time_ids[rows],
+                with_features,
+            )
+            spoken = self.teachers.prediction_types[teacher]
+            targets.append(
+                self.diffusion.convert(
+                    output, noisy[rows], batch.timesteps[rows], spoken, self.prediction_type
+                )
+            )
+            features.append(blocks)
+        weights = F.one_hot(batch.teachers, len(self.names)).float()
+        with self.accelerator.autocast():
+            output, ours = self.student(
+                noisy, batch.timesteps, batch.text, weights, time_ids, with_features
+            )
+        score = score_loss(output, torch.cat(targets))
+        if not with_features:
+            return torch.stack([score, torch.zeros_like(score)])
+        theirs = [torch.cat(blocks) for blocks in zip(*features, strict=True)]
+        return torch.stack([score, feature_loss(ours, theirs, config.feature_loss)])
+
+    def _step(self, step: int, batches: list[Batch]) -> dict[str, Any]:
+        accelerator, config = self.accelerator, self.config
+        sums = torch.zeros(len(LOSSES), len(self.names), device=accelerator.device)
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            with nullcontext() if last else accelerator.no_sync(self.student):
+                batch = batch.to(accelerator.device)
+                losses = self.losses(batch)
+                pair_losses = losses[0] + config.feature_weight * losses[1]
+                # The sum over all processes' pairs, divided by their number; DDP takes the mean
+                # over processes, hence the factor.
+                share = accelerator.num_processes / config.batch_size
+                accelerator.backward(pair_losses.sum() * share)
+            sums.index_add_(1, batch.teachers, losses.detach())
+        sums = accelerator.reduce(sums, "sum")
+        self._refuse_not_finite(step, sums)
+        norm = accelerator.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.step(self._plain().parameters())
+        return self._figures(step, sums, norm)
+
+    def _refuse_not_finite(self, step: int, sums: Tensor) -> None:
+        for loss, row in zip(LOSSES, sums.tolist(), strict=True):
+            for name, value in zip(self.names, row, strict=True):
+                if not math.isfinite(value):
+                    raise DmmError(
+                        f"Step {step}: the {loss} loss of teacher {name!r} is {value}. Its weights "
+                        "may be damaged or too large for the precision: try train.precision=fp32, "
+                        "a lower train.learning_rate, or leave the teacher out. "
+                        "The last saved state is whole."
+                    )
+
+    def _figures(self, step: int, sums: Tensor, norm: Tensor) -> dict[str, Any]:
+        counts = torch.bincount(
+            torch.tensor([teacher for teacher, _ in self.plan.pairs(step - 1)]),
+            minlength=len(self.names),
+        ).tolist()
+        score, feature = (sums.sum(1) / self.config.batch_size).tolist()
+        return {
+            "score": score,
+            "feature": feature,
+            "gradient_norm": float(norm),
+            "learning_rate": self.schedule.get_last_lr()[0],
+            "teachers": {
+                name: value / count
+                for name, value, count in zip(self.names, sums[0].tolist(), counts, strict=True)
+                if count
+            },
+        }
+
+    def _plain(self) -> Student:
+        return self.accelerator.unwrap_model(self.student)
+
+    def _listen(self) -> dict[signal.Signals, Any]:
+        def ask(_number: int, _frame: Any) -> None:
+            self._stop_asked = True
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        return {number: signal.signal(number, ask) for number in numbers}
+
+    def _should_stop(self) -> bool:
+        """Whether any process was asked to stop; all must agree, or they would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return self._stop_asked
+        asked = torch.tensor(float(self._stop_asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum"))
+
+
+def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:
+    groups = [
+        {"params": list(student.unet.parameters()), "lr": config.learning_rate},
+        {
+            "params": list(student.style_prompts.parameters()),
+            "lr": config.style_learning_rate or config.learning_rate,
+        },
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise DmmError(
+            "train.optimizer=adamw8bit needs the package bitsandbytes: install it in the trainer's "
+            "environment, or use train.optimizer=adamw."
+        ) from None
+    return AdamW8bit(groups, weight_decay=config.weight_decay)

@@ -1,0 +1,41 @@
+"""How much memory a merge takes, from the shapes alone."""
+
+from __future__ import annotations
+
+import math
+
+import psutil
+import torch
+
+from trainer.ingredients import Ingredients
+
+GIB = 2**30
+STUDENT_COPIES = 4  # weights, gradients and AdamW's two moments, all float32
+
+
+def unet_parameters(ingredients: Ingredients) -> int:
+    return sum(math.prod(tensor.shape) for tensor in ingredients.base.unet_tensors().values())
+
+
+def student_bytes(ingredients: Ingredients) -> int:
+    """What the student and its optimiser hold, activations aside."""
+    train = ingredients.config.train
+    copies = STUDENT_COPIES + (1 if train.ema_decay else 0)
+    moments = 2 * 3 if train.optimizer == "adamw8bit" else 0  # bytes saved a parameter
+    return unet_parameters(ingredients) * (4 * copies - moments)
+
+
+def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
+    """One teacher in a slot."""
+    return unet_parameters(ingredients) * dtype.itemsize
+
+
+def teacher_slots(ingredients: Ingredients, dtype: torch.dtype, device: torch.device) -> int:
+    """As many teachers as fit beside the student, half of what is left being for activations."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+    else:
+        free = psutil.virtual_memory().available
+    left = (free - student_bytes(ingredients)) / 2
+    fitting = int(left // teacher_bytes(ingredients, dtype))
+    return min(max(fitting, 1), len(ingredients.teachers))

@@ -1,0 +1,114 @@
+"""The trainer's command line: `python trainer/run.py --help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+# Run as a script, Python puts this folder first on the path; the packages lie one above.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+os.environ.setdefault("USE_LIBUV", "0")  # torch's builds for Windows lack it, and stop without this
+
+import typer
+
+from dmm.errors import DmmError
+
+app = typer.Typer(
+    help="Merge many Stable Diffusion checkpoints into one that holds every style.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Config = Annotated[Path, typer.Argument(help="YAML file that says the merge.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value words that go before the file's.")
+]
+
+
+@app.command()
+def merge(
+    config: Config,
+    overrides: Overrides = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+) -> None:
+    """Merge checkpoints. The same command again goes on where it stopped."""
+    from trainer.config import load_config
+    from trainer.loop import Stopped
+    from trainer.merge import merge as run_merge
+
+    try:
+        written = run_merge(load_config(config, overrides), overwrite=overwrite)
+    except Stopped as stopped:
+        typer.echo(f"{stopped} Run the same command again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for path in written:
+        typer.echo(path.resolve())
+
+
+@app.command()
+def plan(config: Config, overrides: Overrides = None) -> None:
+    """Say what will be loaded where, the memory, the disk and the time; start nothing."""
+    from trainer.config import load_config
+    from trainer.plan import describe_plan
+
+    typer.echo(describe_plan(load_config(config, overrides)))
+
+
+@app.command()
+def inspect(files: Annotated[list[Path], typer.Argument(help="Model files or folders.")]) -> None:
+    """Say what a file is: architecture, styles, recipe, ancestors."""
+    from trainer.inspect_file import describe
+
+    for path in files:
+        typer.echo(describe(path))
+
+
+@app.command()
+def sample(
+    checkpoint: Annotated[Path, typer.Argument(help="A merged checkpoint.")],
+    prompt: Annotated[list[str], typer.Option(help="What to paint; repeat for more.")],
+    mix: Annotated[
+        list[str] | None, typer.Option(help='"ink:0.7, anime:0.3"; repeat for more. None = each.')
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sample.png"),
+    strength: Annotated[float, typer.Option(help="0 = no style.")] = 1.0,
+    negative: Annotated[str, typer.Option()] = "",
+    steps: Annotated[int, typer.Option(min=1)] = 25,
+    guidance: Annotated[float, typer.Option(min=1)] = 7.0,
+    width: Annotated[int | None, typer.Option(help="Pixels; as trained if left out.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; as trained if left out.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Paint a grid: a row a mix, a column a prompt."""
+    from trainer.sample import paint_mixes
+
+    paint_mixes(
+        checkpoint,
+        prompt,
+        mix,
+        output,
+        strength=strength,
+        negative=negative,
+        steps=steps,
+        guidance=guidance,
+        size=(width, height),
+        seed=seed,
+    )
+    typer.echo(output.resolve())
+
+
+def main(run: Callable[[], None] = app) -> None:
+    """Runs the command line; what the user can mend ends with a message and exit code 2."""
+    try:
+        run()
+    except DmmError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

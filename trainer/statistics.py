@@ -1,0 +1,44 @@
+"""Figures of a run: one JSON object a line, which a resumed run continues without a break."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Statistics:
+    """Appends to `stats.jsonl`.
+
+    Args:
+        path: the file.
+        steps_done: lines of later steps, written before a kill and now trained again, are dropped.
+    """
+
+    def __init__(self, path: Path, steps_done: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _lines(path) if line["step"] <= steps_done]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(partial, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, figures: dict[str, Any]) -> None:
+        self._file.write(json.dumps(figures) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # the kill came in the middle of this line
+    return lines
