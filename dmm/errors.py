@@ -5,5 +5,6 @@ class DmmError(Exception):
     """Something the user can mend.
 
     The message names the cause, the value and the way out, in the same words in every door: the
-    trainer prints it and ends with exit code 2, ComfyUI shows it on the node, the WebUI as a notice.
+    trainer prints it and ends with exit code 2, ComfyUI shows it on the node, the WebUI as a
+    notice.
     """

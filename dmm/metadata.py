@@ -70,7 +70,7 @@ def read_dmm_entry(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The `dmm` entry of a file's metadata; empty where there is none or it makes no sense."""
     try:
         entry = json.loads(metadata.get("dmm", "{}"))
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: no JSON, or a number of too many digits
         entry = None
     if not isinstance(entry, dict):
         warnings.warn(

@@ -58,7 +58,8 @@ def mix_weights(
         Float32 tensor [N].
 
     Raises:
-        DmmError: an unknown style, a weight that is not finite, or weights that cannot be normalised.
+        DmmError: an unknown style, a weight that is not finite, or weights that cannot be
+            normalised.
     """
     weights = torch.zeros(len(names), dtype=torch.float64)
     for name, weight in mix.items():

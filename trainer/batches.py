@@ -1,4 +1,4 @@
-"""A step's batch as a function of the step: the same on any number of processes, after any resume."""
+"""A step's batch as a function of the step, so that any resume and any process finds the same."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ class Data(_Section):
         given = [key for key in ("pictures", "shards", "prompts") if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(
-                "give exactly one of `pictures` (a folder), `shards` (webdataset tars) and `prompts` "
-                f"(a text file; the teachers paint), not {' and '.join(given) or 'none'}"
+                "give exactly one of `pictures` (a folder), `shards` (webdataset tars) and "
+                f"`prompts` (a text file; the teachers paint), not {' and '.join(given) or 'none'}"
             )
         if any(side % 8 or side < 8 for side in self.resolution):
             raise ValueError(f"`resolution` {list(self.resolution)} is not a multiple of 8")

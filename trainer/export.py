@@ -67,7 +67,7 @@ def export(student: Student, ingredients: Ingredients, *, overwrite: bool = Fals
 
 
 def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dtype) -> Path:
-    """The layout of the authors' release: a diffusers folder, the style tensors in the UNet's file."""
+    """The layout of the authors' release: a diffusers folder, style tensors in the UNet's file."""
     base, final = ingredients.base, diffusers_path(ingredients.config.output)
     folder = final.with_name(f"{final.name}.partial")
     shutil.rmtree(folder, ignore_errors=True)

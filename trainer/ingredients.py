@@ -118,8 +118,8 @@ def open_ingredients(config: MergeConfig) -> Ingredients:
     levels = len(base.unet_config["block_out_channels"]) - 1
     if height % 2**levels or width % 2**levels:
         raise DmmError(
-            f"`data.resolution` {list(config.data.resolution)} gives a latent of {width} x {height}, "
-            f"which this UNet cannot halve {levels} times. Choose multiples of 64."
+            f"`data.resolution` {list(config.data.resolution)} gives a latent of {width} x "
+            f"{height}, which the UNet cannot halve {levels} times. Choose multiples of 64."
         )
     return ingredients
 

@@ -8,6 +8,7 @@ not depend on how many processes share it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,12 @@ class PairPlan:
         """(teacher, sample) for each pair of `step`; samples count from 0 within the step."""
         teachers = self.teachers(step)
         samples = self.samples_per_step
+        # Where the batch does not divide evenly, the larger parts move on each time the same
+        # teachers come back, so that all teachers get the same share in the long run.
+        cycle = self.num_teachers // gcd(self.num_teachers, self.active)
+        turn = step // cycle % self.active
         return [
-            (teachers[pair * self.active // self.batch_size], pair % samples)
+            (teachers[(pair * self.active + turn) // self.batch_size], pair % samples)
             for pair in range(self.batch_size)
         ]
 

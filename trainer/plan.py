@@ -82,10 +82,11 @@ def _seconds_a_pair(ingredients: Ingredients, device: torch.device, dtype: torch
     teacher = ingredients.teachers[0].load_unet(dtype).to(device)
     encoders = ingredients.base.text_encoder_configs
     length = encoders[0]["max_position_embeddings"]
-    pooled = torch.randn(1, encoders[-1]["projection_dim"], device=device)
+    width = ingredients.base.unet_config["cross_attention_dim"]
+    is_sdxl = ingredients.family == "sdxl"
     text = TextEmbedding(
-        torch.randn(1, length, ingredients.base.unet_config["cross_attention_dim"], device=device),
-        pooled if ingredients.family == "sdxl" else None,
+        torch.randn(1, length, width, device=device),
+        torch.randn(1, encoders[1]["projection_dim"], device=device) if is_sdxl else None,
     )
     noisy = torch.randn(1, *ingredients.latent_shape, device=device)
     timesteps = torch.full((1,), 500, device=device)

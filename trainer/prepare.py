@@ -97,8 +97,9 @@ def _refuse_other_latents(ingredients: Ingredients, examples: Examples) -> None:
     shape, wanted = tuple(examples.latent(0).shape), ingredients.latent_shape
     if shape != wanted:
         raise DmmError(
-            f"The VAE gives latents of shape {list(shape)} where the UNet of {ingredients.base.path} "
-            f"takes {list(wanted)}. Choose a base whose VAE belongs to its UNet."
+            f"The VAE gives latents of shape {list(shape)} where the UNet of "
+            f"{ingredients.base.path} takes {list(wanted)}. "
+            "Choose a base whose VAE belongs to its UNet."
         )
 
 
