@@ -195,11 +195,14 @@ def load_config(path: Path, overrides: list[str] | None = None) -> MergeConfig:
         DmmError: the file is missing or no YAML, a key is unknown (with a suggestion), or a value
             does not fit.
     """
-    written = _read_yaml(path)
-    _resolve_paths(written, path.resolve().parent)
-    preset = str(dict(_pairs(overrides or [])).get("preset", written.get("preset", "paper")))
-    config = OmegaConf.merge(_read_yaml(_preset_path(preset)), written)
-    for key, value in _pairs(overrides or []):
+    written, pairs = _read_yaml(path), _pairs(overrides or [])
+    try:
+        _resolve_paths(written, path.resolve().parent)
+        preset = str(dict(pairs).get("preset", written.get("preset", "paper")))
+        config = OmegaConf.merge(_read_yaml(_preset_path(preset)), written)
+    except OmegaConfBaseException as error:
+        raise DmmError(f"{path}: {error}") from None
+    for key, value in pairs:
         try:
             OmegaConf.update(config, key, value)
         except (OmegaConfBaseException, ValueError, IndexError, TypeError) as error:
@@ -264,7 +267,8 @@ def _resolve_paths(config, folder: Path) -> None:
         return
     for index, teacher in enumerate(teachers):
         if isinstance(teacher, str):
-            teachers[index] = str(folder / Path(teacher).expanduser())
+            # Spelled out, so that an override can add to it: teachers.0.name=ink.
+            teachers[index] = {"path": str(folder / Path(teacher).expanduser())}
         elif OmegaConf.is_dict(teacher) and isinstance(teacher.get("path"), str):
             teacher.path = str(folder / Path(teacher.path).expanduser())
 

@@ -1,7 +1,7 @@
 """Which teacher sees which sample, counted over many shapes of batches."""
 
 from collections import Counter
-from itertools import product
+from itertools import chain, product
 from math import gcd
 
 import pytest
@@ -24,7 +24,8 @@ def by_sample(pairs):
 
 
 @pytest.mark.parametrize(
-    ("per_sample", "per_step", "served"), [(1, None, 1), (2, None, 2), (None, None, 4), (None, 2, 2)]
+    ("per_sample", "per_step", "served"),
+    [(1, None, 1), (2, None, 2), (None, None, 4), (None, 2, 2)],
 )
 def test_each_sample_is_served_by_as_many_teachers_as_asked(per_sample, per_step, served):
     plan = PairPlan(4, 24, per_sample, per_step)
@@ -50,7 +51,7 @@ def test_every_plan_fills_its_batch_with_different_pairs(plan):
 def test_the_shares_of_all_processes_join_to_the_whole(plan, processes):
     for step in range(3):
         shares = [plan.share(step, process, processes) for process in range(processes)]
-        assert sum(shares, []) == plan.pairs(step)
+        assert list(chain(*shares)) == plan.pairs(step)
         sizes = [len(share) for share in shares]
         assert max(sizes) - min(sizes) <= 1
 
