@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from dmm.errors import DmmError
+from dmm.layouts import UNET_PREFIX
 from dmm.metadata import Family, Style, read_dmm_entry, read_styles_entry
 from dmm.style_prompts import StylePrompts, mlp_name, style_tensor_names
 from dmm.tensors import open_tensors, save_tensors
-
-PREFIX = "model.diffusion_model."
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Styles:
     def tensors(self) -> dict[str, Tensor]:
         """The style tensors under the names of the single-file layout."""
         mlp = "add_embedding2" if self.family == "sdxl" else "add_embedding"
-        return {PREFIX + name: t for name, t in self.prompts.to_tensors(mlp).items()}
+        return {UNET_PREFIX + name: t for name, t in self.prompts.to_tensors(mlp).items()}
 
 
 def find_styles(names: Mapping[str, object]) -> dict[str, str]:
@@ -44,7 +43,7 @@ def find_styles(names: Mapping[str, object]) -> dict[str, str]:
     Finds them in the single-file layout, in a style file, and without a prefix, as in the authors'
     diffusers folder. Empty for a file that has no styles.
     """
-    for prefix in (PREFIX, ""):
+    for prefix in (UNET_PREFIX, ""):
         if f"{prefix}model_embedding.weight" in names:
             plain = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
             return {

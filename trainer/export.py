@@ -7,17 +7,19 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler
 
 from dmm.errors import DmmError
 from dmm.layouts import single_file_tensors
 from dmm.merged import write_merged, write_style_file
 from dmm.metadata import read_dmm_entry
-from dmm.tensors import open_tensors
+from dmm.tensors import open_tensors, save_tensors
+from trainer.config import MergeConfig
 from trainer.ingredients import Ingredients
+from trainer.precision import DTYPES
 from trainer.student import Student
 
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+UNET_WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 
 
 def style_file_path(output: Path) -> Path:
@@ -28,20 +30,31 @@ def diffusers_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}-diffusers")
 
 
-def is_written(ingredients: Ingredients) -> bool:
-    """Whether the output is there already and was made by this very merge."""
-    output = ingredients.config.output
-    if not output.is_file():
-        return False
+def outputs(config: MergeConfig) -> list[Path]:
+    """What a merge writes, the merged checkpoint first."""
+    paths = [config.output]
+    if config.export.style_file:
+        paths.append(style_file_path(config.output))
+    if config.export.diffusers_folder:
+        paths.append(diffusers_path(config.output))
+    return paths
+
+
+def is_made_by(path: Path, ingredients: Ingredients) -> bool:
+    """Whether what lies at `path` came out of this very merge."""
     try:
-        recipe = read_dmm_entry(open_tensors(output).metadata).get("recipe")
+        recipe = read_dmm_entry(open_tensors(_weights(path)).metadata).get("recipe")
     except DmmError:
         return False
     return recipe == json.loads(json.dumps(ingredients.recipe))
 
 
-def export(student: Student, ingredients: Ingredients, *, overwrite: bool = False) -> list[Path]:
-    """Writes the merged checkpoint and, where wanted, the style file and the diffusers folder."""
+def _weights(path: Path) -> Path:
+    return path / UNET_WEIGHTS if path.is_dir() else path
+
+
+def export(student: Student, ingredients: Ingredients) -> None:
+    """Writes the `outputs`, over what is there."""
     config, base = ingredients.config, ingredients.base
     dtype = DTYPES[config.export.dtype]
     styles = ingredients.merged_styles(student.style_prompts)
@@ -52,33 +65,35 @@ def export(student: Student, ingredients: Ingredients, *, overwrite: bool = Fals
         base.vae_tensors(),
         [base.text_encoder_tensors(index) for index in range(count)],
     )
-    written = []
     if config.export.style_file:
-        path = style_file_path(config.output)
-        write_style_file(path, styles, ingredients.metadata, dtype=dtype, overwrite=True)
-        written.append(path)
+        write_style_file(
+            style_file_path(config.output),
+            styles,
+            ingredients.metadata,
+            dtype=dtype,
+            overwrite=True,
+        )
     if config.export.diffusers_folder:
-        written.append(_write_diffusers(student, ingredients, dtype))
-    # The merged file comes last: where it is, everything is.
+        _write_diffusers(student, ingredients, dtype)
     write_merged(
-        config.output, checkpoint, styles, ingredients.metadata, dtype=dtype, overwrite=overwrite
+        config.output, checkpoint, styles, ingredients.metadata, dtype=dtype, overwrite=True
     )
-    return [config.output, *written]
 
 
-def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dtype) -> Path:
+def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dtype) -> None:
     """The layout of the authors' release: a diffusers folder, style tensors in the UNet's file."""
     base, final = ingredients.base, diffusers_path(ingredients.config.output)
     folder = final.with_name(f"{final.name}.partial")
     shutil.rmtree(folder, ignore_errors=True)
-    unet = UNet2DConditionModel.from_config(student.unet.config)
-    unet.load_state_dict(student.unet.state_dict())
-    mlp = "add_embedding2" if base.family == "sdxl" else "add_embedding"
-    state = {**unet.state_dict(), **student.style_prompts.to_tensors(mlp)}
-    unet.to(dtype).save_pretrained(
-        folder / "unet", state_dict={name: tensor.to(dtype) for name, tensor in state.items()}
-    )
+    student.unet.save_config(folder / "unet")
     _as_authors(folder / "unet" / "config.json", base.family, len(ingredients.teachers))
+    mlp = "add_embedding2" if base.family == "sdxl" else "add_embedding"
+    unet = {**student.unet.state_dict(), **student.style_prompts.to_tensors(mlp)}
+    save_tensors(
+        folder / UNET_WEIGHTS,
+        {name: tensor.to(dtype).contiguous() for name, tensor in unet.items()},
+        {"format": "pt", **ingredients.metadata},
+    )
     vae: AutoencoderKL = base.load_vae(dtype)
     vae.save_pretrained(folder / "vae")
     for index in range(len(base.text_encoder_configs)):
@@ -95,7 +110,6 @@ def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dt
     ).save_pretrained(folder / "scheduler")
     shutil.rmtree(final, ignore_errors=True)
     folder.rename(final)
-    return final
 
 
 def _as_authors(config: Path, family: str, num_models: int) -> None:

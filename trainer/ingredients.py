@@ -52,6 +52,11 @@ class Ingredients:
         return 4 * self.base.unet_config["block_out_channels"][0]
 
     @cached_property
+    def unet_parameters(self) -> int:
+        """How many numbers one UNet holds."""
+        return sum(tensor.numel() for tensor in self.base.unet_tensors().values())
+
+    @cached_property
     def styles(self) -> list[Style]:
         return [
             Style(name, checkpoint.sha256, "checkpoint", checkpoint.path.name)

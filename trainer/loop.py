@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,15 +57,13 @@ class TrainingLoop:
         prepared: Prepared,
         prediction_type: PredictionType,
         names: list[str],
-        run_folder,
+        run_folder: Path,
         time_ids: Tensor | None = None,
         workers: int = 0,
     ) -> None:
         self.config, self.accelerator, self.names = config, accelerator, names
         self.teachers, self.prediction_type, self.run_folder = teachers, prediction_type, run_folder
-        self.plan = PairPlan(
-            len(names), config.batch_size, config.teachers_per_sample, config.teachers_per_step
-        )
+        self.plan = PairPlan.of(config, len(names))
         self.diffusion = Diffusion(accelerator.device)
         self.time_ids = time_ids.to(accelerator.device) if time_ids is not None else None
         self.workers = workers
@@ -95,12 +95,12 @@ class TrainingLoop:
         )
         self.ema = None
         if config.ema_decay:
-            self.ema = EMAModel(self._plain().parameters(), decay=config.ema_decay)
+            self.ema = EMAModel(self.plain_student.parameters(), decay=config.ema_decay)
             self.ema.to(accelerator.device)
             accelerator.register_for_checkpointing(self.ema)
         self._stop_asked = False
 
-    def run(self, on_step=lambda step: None) -> Student:
+    def run(self, on_step: Callable[[int], None] = lambda step: None) -> Student:
         """Trains from the last saved state to the end, and gives the student to ship.
 
         Args:
@@ -129,7 +129,7 @@ class TrainingLoop:
                 total=config.steps, initial=done, desc="Training", unit="step", disable=not main
             ) as bar:
                 for step, batches in enumerate(loader, start=done + 1):
-                    figures = self._step(step, batches)
+                    figures = self.step(step, batches)
                     bar.update()
                     bar.set_postfix(score=f"{figures['score']:.4f}")
                     if statistics:
@@ -156,10 +156,15 @@ class TrainingLoop:
 
     def shipped(self) -> Student:
         """The student as it is exported: the moving average where there is one."""
-        student = self._plain()
+        student = self.plain_student
         if self.ema:
             self.ema.copy_to(student.parameters())
         return student
+
+    @property
+    def plain_student(self) -> Student:
+        """The student itself, without what `accelerate` wraps around it."""
+        return self.accelerator.unwrap_model(self.student)
 
     def losses(self, batch: Batch) -> Tensor:
         """The losses of each pair, [2, P]: score and feature."""
@@ -195,7 +200,19 @@ class TrainingLoop:
         theirs = [torch.cat(blocks) for blocks in zip(*features, strict=True)]
         return torch.stack([score, feature_loss(ours, theirs, config.feature_loss)])
 
-    def _step(self, step: int, batches: list[Batch]) -> dict[str, Any]:
+    def step(self, step: int, batches: list[Batch]) -> dict[str, Any]:
+        """One update of the student.
+
+        Args:
+            step: counted from 1.
+            batches: this process's share of the step's pairs.
+
+        Returns:
+            The losses and what else `stats.jsonl` keeps.
+
+        Raises:
+            DmmError: a loss is not finite.
+        """
         accelerator, config = self.accelerator, self.config
         sums = torch.zeros(len(LOSSES), len(self.names), device=accelerator.device)
         for number, batch in enumerate(batches, start=1):
@@ -216,7 +233,7 @@ class TrainingLoop:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.step(self._plain().parameters())
+            self.ema.step(self.plain_student.parameters())
         return self._figures(step, sums, norm)
 
     def _refuse_not_finite(self, step: int, sums: Tensor) -> None:
@@ -247,9 +264,6 @@ class TrainingLoop:
                 if count
             },
         }
-
-    def _plain(self) -> Student:
-        return self.accelerator.unwrap_model(self.student)
 
     def _listen(self) -> dict[signal.Signals, Any]:
         def ask(_number: int, _frame: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import psutil
 import torch
 
@@ -13,21 +11,17 @@ GIB = 2**30
 STUDENT_COPIES = 4  # weights, gradients and AdamW's two moments, all float32
 
 
-def unet_parameters(ingredients: Ingredients) -> int:
-    return sum(math.prod(tensor.shape) for tensor in ingredients.base.unet_tensors().values())
-
-
 def student_bytes(ingredients: Ingredients) -> int:
     """What the student and its optimiser hold, activations aside."""
     train = ingredients.config.train
     copies = STUDENT_COPIES + (1 if train.ema_decay else 0)
     moments = 2 * 3 if train.optimizer == "adamw8bit" else 0  # bytes saved a parameter
-    return unet_parameters(ingredients) * (4 * copies - moments)
+    return ingredients.unet_parameters * (4 * copies - moments)
 
 
 def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
     """One teacher in a slot."""
-    return unet_parameters(ingredients) * dtype.itemsize
+    return ingredients.unet_parameters * dtype.itemsize
 
 
 def teacher_slots(ingredients: Ingredients, dtype: torch.dtype, device: torch.device) -> int:

@@ -9,17 +9,17 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from dmm.errors import DmmError
-from dmm.injection import styled
 from dmm.style_prompts import StylePrompts
 from trainer.config import MergeConfig
-from trainer.export import export, is_written
+from trainer.export import export, is_made_by, outputs
 from trainer.fingerprint import fingerprint
-from trainer.grid import save_grid
+from trainer.grid_painter import GridPainter
 from trainer.ingredients import Ingredients, open_ingredients
 from trainer.loop import TrainingLoop
 from trainer.memory import teacher_slots
+from trainer.precision import DTYPES
 from trainer.prepare import Prepared, open_source, prepare
-from trainer.sampling import decode, sample_latents, sdxl_time_ids
+from trainer.sampling import sdxl_time_ids
 from trainer.student import Student, averaged
 from trainer.teachers import TeacherPool
 
@@ -38,55 +38,59 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
     """
     ingredients = open_ingredients(config)
     source = open_source(config)
-    grid = config.run_folder / GRID
-    if config.output.exists() and not overwrite:
-        if is_written(ingredients):
-            return [config.output, grid]
-        raise DmmError(
-            f"{config.output} is there already and was made by another merge. "
-            "Choose another `output`, or give --overwrite."
-        )
-    accelerator = _accelerator(config)
+    written = [*outputs(config), config.run_folder / GRID]
+    if not overwrite:
+        _refuse_foreign_outputs(ingredients)
+        if all(path.exists() for path in outputs(config)):
+            return written
+    accelerator = new_accelerator(config)
     _same_run_or_refuse(ingredients, source.fingerprint, accelerator)
-    dtype = _compute_dtype(accelerator)
-    prepared = prepare(ingredients, source, accelerator.device, dtype)
+    prepared = prepare(ingredients, source, accelerator.device, DTYPES[config.train.precision])
     set_seed(config.train.seed)
-    student = new_student(ingredients)
-    time_ids = sdxl_time_ids(*config.data.resolution) if ingredients.family == "sdxl" else None
+    loop = training_loop(ingredients, prepared, accelerator)
+    painter = GridPainter(ingredients, prepared, loop.teachers, accelerator)
+
+    def on_step(step: int) -> None:
+        every = config.samples.every
+        if every and step % every == 0 and step < config.train.steps:
+            painter.paint(
+                loop.plain_student, config.run_folder / "samples" / f"step-{step:08d}.png"
+            )
+
+    student = loop.run(on_step)
+    if accelerator.is_main_process:
+        painter.paint(student, config.run_folder / GRID)
+        export(student.cpu(), ingredients)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return written
+
+
+def training_loop(
+    ingredients: Ingredients, prepared: Prepared, accelerator: Accelerator
+) -> TrainingLoop:
+    """The loop of a merge before its first step: student, teachers and data put together."""
+    config, device = ingredients.config, accelerator.device
+    dtype = DTYPES[config.train.precision]
     teachers = TeacherPool(
         ingredients.teachers,
         ingredients.prediction_types,
-        accelerator.device,
+        device,
         dtype,
-        config.train.teacher_slots or teacher_slots(ingredients, dtype, accelerator.device),
+        config.train.teacher_slots or teacher_slots(ingredients, dtype, device),
     )
-    loop = TrainingLoop(
+    return TrainingLoop(
         config.train,
         accelerator,
-        student,
+        new_student(ingredients),
         teachers,
         prepared,
         ingredients.base.prediction_type,
         ingredients.names,
         config.run_folder,
-        time_ids,
+        sdxl_time_ids(*config.data.resolution) if ingredients.family == "sdxl" else None,
         config.data.workers,
     )
-    painter = GridPainter(ingredients, prepared, teachers, accelerator)
-
-    def on_step(step: int) -> None:
-        every = config.samples.every
-        if every and step % every == 0 and step < config.train.steps:
-            painter.paint(student, config.run_folder / "samples" / f"step-{step:08d}.png")
-
-    student = loop.run(on_step)
-    written: list[Path] = []
-    if accelerator.is_main_process:
-        painter.paint(student, grid)
-        written = [*export(student.cpu(), ingredients, overwrite=overwrite), grid]
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return written
 
 
 def new_student(ingredients: Ingredients) -> Student:
@@ -98,79 +102,14 @@ def new_student(ingredients: Ingredients) -> Student:
     return Student(unet, StylePrompts(len(ingredients.teachers), ingredients.dim))
 
 
-class GridPainter:
-    """Paints each style by its teacher and by the student, from the same noise."""
-
-    def __init__(
-        self,
-        ingredients: Ingredients,
-        prepared: Prepared,
-        teachers: TeacherPool,
-        accelerator: Accelerator,
-    ) -> None:
-        self._ingredients, self._prepared = ingredients, prepared
-        self._teachers, self._accelerator = teachers, accelerator
-        self._teacher_pictures: list | None = None
-
-    @torch.no_grad()
-    def paint(self, student: Student, path: Path) -> None:
-        """Writes the grid on the main process; the teachers' half is painted only once."""
-        if not self._accelerator.is_main_process:
-            return
-        count = len(self._ingredients.names)
-        vae = self._ingredients.base.load_vae().to(self._accelerator.device)
-        if self._teacher_pictures is None:
-            self._teacher_pictures = [
-                decode(vae, self._sample(self._teachers.unet(index), index, style=None))
-                for index in range(count)
-            ]
-        rows = []
-        for index, name in enumerate(self._ingredients.names):
-            style = student.style_prompts(torch.eye(count)[index])
-            pictures = decode(vae, self._sample(student.unet, index, style))
-            rows += [
-                (f"{name} · teacher", self._teacher_pictures[index]),
-                (f"{name} · student", pictures),
-            ]
-        save_grid(path, rows)
-
-    def _sample(self, unet, index: int, style: torch.Tensor | None) -> torch.Tensor:
-        """Latents by teacher `index`, or by the student where a style is given."""
-        config, is_student = self._ingredients.config, style is not None
-        prepared = self._prepared
-        text = prepared.student_text if is_student else prepared.teacher_text[index]
-        dtype = next(unet.parameters()).dtype
-        device = self._accelerator.device
-        kinds = self._ingredients.prediction_types
-        training = unet.training
-        unet.eval()
-        try:
-            with styled(unet, style):
-                return sample_latents(
-                    unet,
-                    text.lookup(prepared.grid_prompts).to(device, dtype),
-                    text.lookup([config.samples.negative]).to(device, dtype),
-                    shape=self._ingredients.latent_shape,
-                    seeds=[config.samples.seed + n for n in range(len(prepared.grid_prompts))],
-                    steps=config.samples.steps,
-                    guidance=config.samples.guidance,
-                    prediction_type=self._ingredients.base.prediction_type
-                    if is_student
-                    else kinds[index],
-                    time_ids=sdxl_time_ids(*config.data.resolution),
-                    progress=f"Painting {self._ingredients.names[index]}",
-                )
-        finally:
-            unet.train(training)
-
-
-def _accelerator(config: MergeConfig) -> Accelerator:
+def new_accelerator(config: MergeConfig) -> Accelerator:
+    """The device, precision and loggers that the config asks for; makes the run folder."""
     config.run_folder.mkdir(parents=True, exist_ok=True)
     precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
     loggers = [name for name in config.log_with if name != "wandb" or _has_wandb()]
     accelerator = Accelerator(
         mixed_precision=precision,
-        log_with=loggers,
+        log_with=loggers or None,
         project_dir=str(config.run_folder),
         cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
     )
@@ -184,10 +123,13 @@ def _has_wandb() -> bool:
     return find_spec("wandb") is not None
 
 
-def _compute_dtype(accelerator: Accelerator) -> torch.dtype:
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
-        accelerator.mixed_precision, torch.float32
-    )
+def _refuse_foreign_outputs(ingredients: Ingredients) -> None:
+    for path in outputs(ingredients.config):
+        if path.exists() and not is_made_by(path, ingredients):
+            raise DmmError(
+                f"{path} is there already and was made by another merge. "
+                "Choose another `output`, or give --overwrite."
+            )
 
 
 def _same_run_or_refuse(

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.config import Train
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,13 @@ class PairPlan:
     batch_size: int
     teachers_per_sample: int | None = 1
     teachers_per_step: int | None = None
+
+    @classmethod
+    def of(cls, train: Train, num_teachers: int) -> PairPlan:
+        """The plan that a merge's `train` section asks for."""
+        return cls(
+            num_teachers, train.batch_size, train.teachers_per_sample, train.teachers_per_step
+        )
 
     @property
     def active(self) -> int:

@@ -12,14 +12,13 @@ from trainer.data import Prompts
 from trainer.diffusion import Diffusion
 from trainer.ingredients import Ingredients, open_ingredients
 from trainer.losses import score_loss
-from trainer.memory import GIB, student_bytes, teacher_bytes, teacher_slots, unet_parameters
+from trainer.memory import GIB, student_bytes, teacher_bytes, teacher_slots
 from trainer.merge import new_student
 from trainer.pairs import PairPlan
+from trainer.precision import DTYPES
 from trainer.prepare import open_source
 from trainer.student import predict
 from trainer.text import TextEmbedding
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def describe_plan(config: MergeConfig) -> str:
@@ -31,14 +30,9 @@ def describe_plan(config: MergeConfig) -> str:
     ingredients = open_ingredients(config)
     source = open_source(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = PRECISIONS[config.train.precision]
+    dtype = DTYPES[config.train.precision]
     train = config.train
-    plan = PairPlan(
-        len(ingredients.teachers),
-        train.batch_size,
-        train.teachers_per_sample,
-        train.teachers_per_step,
-    )
+    plan = PairPlan.of(train, len(ingredients.teachers))
     slots = train.teacher_slots or teacher_slots(ingredients, dtype, device)
     resident = slots * teacher_bytes(ingredients, dtype)
     seconds = _seconds_a_pair(ingredients, device, dtype) * train.batch_size
@@ -60,7 +54,7 @@ def describe_plan(config: MergeConfig) -> str:
         ),
         ("data", f"{count} {'latents the teachers paint' if painted else 'pictures'}"),
         ("cache", f"{config.cache_folder}: {_size(latents)} of latents, and the text embeddings"),
-        ("UNet", f"{unet_parameters(ingredients) / 1e6:.1f} M parameters"),
+        ("UNet", f"{ingredients.unet_parameters / 1e6:.1f} M parameters"),
         ("student", f"{_size(student_bytes(ingredients))} on {device}, float32 with AdamW"),
         ("teachers", f"{slots} of {len(ingredients.teachers)} on {device}: {_size(resident)}"),
         ("memory", f"{_size(student_bytes(ingredients) + resident)} and the activations"),
