@@ -41,18 +41,21 @@ def main(
         cached = stepper(loop)
 
         @torch.no_grad()
-        def uncached() -> None:
+        def encode() -> None:
             """What a step does first where nothing is kept: pictures and captions are encoded, the
             captions by the base's text encoder and each by its teacher's."""
             rows = [row % PICTURES for row in range(batch_size)]
             pictures = [np.array(fit(source.picture(r), config.data.resolution)) for r in rows]
             pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device)
+            captions = [source.captions[row] for row in rows]
             with loop.accelerator.autocast():
                 vae.encode(pixels.float() / 127.5 - 1).latent_dist.mode()
-                captions = [source.captions[row] for row in rows]
                 text[0].encode(captions)
                 for number, encoders in enumerate(text[1:]):
                     encoders.encode(captions[number::teachers])
+
+        def uncached() -> None:
+            encode()
             cached()
 
         seconds = interleaved({"cached": cached, "uncached": uncached}, rounds)

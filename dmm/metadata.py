@@ -103,11 +103,14 @@ def read_styles_entry(styles: object, count: int) -> list[Style]:
 
 def _style(entry: object) -> Style | None:
     fields = {"name": entry} if isinstance(entry, str) else entry
-    if (
-        not isinstance(fields, dict)
-        or not isinstance(fields.get("name"), str)
-        or not fields["name"]
-    ):
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
         return None
-    known = ("name", "sha256", "kind", "source")
-    return Style(**{key: str(fields[key]) for key in known if key in fields})
+    name = _sayable(fields["name"])
+    known = ("sha256", "kind", "source")
+    said = {key: str(fields[key]) for key in known if key in fields}
+    return Style(name, **said) if name else None
+
+
+def _sayable(name: str) -> str:
+    """A stranger's style name as a mix can say it: no comma, which parts styles, no line break."""
+    return " ".join(name.replace(",", " ").split())

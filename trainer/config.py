@@ -43,7 +43,7 @@ class Teacher(_Section):
 
     @model_validator(mode="after")
     def _named(self) -> Teacher:
-        self.name = self.name.strip() or self.path.stem
+        self.name = " ".join((self.name or self.path.stem).split())
         if "," in self.name:
             raise ValueError(
                 f"the style name {self.name!r} holds a comma, which separates styles in a mix"

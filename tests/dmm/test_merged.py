@@ -11,6 +11,7 @@ from dmm.errors import DmmError
 from dmm.layouts import single_file_tensors
 from dmm.merged import Styles, read_styles, write_merged, write_style_file
 from dmm.metadata import Style, merged_metadata
+from dmm.mixes import parse_mix
 from dmm.style_prompts import StylePrompts
 from dmm.tensors import open_tensors, save_tensors
 from tests.nets import small_sd1_unet, small_sdxl_unet, write_single_file
@@ -126,6 +127,15 @@ def test_a_file_beside_the_checkpoint_names_its_styles(tmp_path, names):
     side = tmp_path / "model.styles.json"
     side.write_text(json.dumps(names), encoding="utf-8")
     assert read_styles(tmp_path / "model.safetensors").names == ["one", "two", "three"]
+
+
+def test_names_are_made_sayable_in_a_mix(tmp_path):
+    write_style_file(tmp_path / "model.safetensors", some_styles("sd1"), metadata("sd1"))
+    side = tmp_path / "model.styles.json"
+    side.write_text(json.dumps(["ink, wash", " two ", "three\nlines"]), encoding="utf-8")
+    names = read_styles(tmp_path / "model.safetensors").names
+    assert names == ["ink wash", "two", "three lines"]
+    assert list(parse_mix(", ".join(names))) == names
 
 
 def test_a_file_of_names_that_is_not_json_is_an_error(tmp_path):
