@@ -37,7 +37,7 @@ def merged_metadata(
     *,
     family: Family,
     title: str,
-    resolution: tuple[int, int],
+    resolution: tuple[int, int] | None,
     prediction_type: Literal["epsilon", "v_prediction"],
 ) -> dict[str, str]:
     """The metadata of a merged checkpoint or style file (DESIGN, file formats).
@@ -45,23 +45,31 @@ def merged_metadata(
     Args:
         styles: in codebook order.
         recipe: how the file was made; JSON values only.
-        resolution: width and height it was trained at, in pixels.
+        resolution: width and height it was trained at, in pixels; None where nobody knows.
     """
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": _ARCHITECTURES[family],
+        "modelspec.implementation": _IMPLEMENTATION,
+        "modelspec.title": title,
+        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "modelspec.resolution": f"{resolution[0]}x{resolution[1]}",
+        "modelspec.prediction_type": "v" if prediction_type == "v_prediction" else "epsilon",
+        **styles_metadata(styles, recipe),
+    }
+
+
+def styles_metadata(styles: Sequence[Style], recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The part of the metadata that tells of the styles."""
+    names = [style.name for style in styles]
     merged_from = {style.sha256: {"name": style.name} for style in styles if style.sha256}
     return {
         "dmm": json.dumps(
             {"format": FORMAT, "styles": [asdict(style) for style in styles], "recipe": recipe}
         ),
-        "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _ARCHITECTURES[family],
-        "modelspec.implementation": _IMPLEMENTATION,
-        "modelspec.title": title,
-        "modelspec.description": "Styles: " + ", ".join(style.name for style in styles),
-        "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "modelspec.resolution": f"{resolution[0]}x{resolution[1]}",
-        "modelspec.prediction_type": "v" if prediction_type == "v_prediction" else "epsilon",
+        "modelspec.description": f"Styles: {', '.join(names)}",
         "modelspec.merged_from": ", ".join(style.source or style.name for style in styles),
-        "sd_merge_recipe": json.dumps({"type": "dmm", "styles": [style.name for style in styles]}),
+        "sd_merge_recipe": json.dumps({"type": "dmm", "styles": names}),
         "sd_merge_models": json.dumps(merged_from),
     }
 
