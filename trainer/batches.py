@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ class Batch:
     """Pairs that go through the student at once.
 
     latents, noise: [P, c, h, w]; timesteps, teachers: [P]; text: the student's, P rows;
-    teacher_text: what each teacher is told, in the order of `teachers`, which is sorted.
+    teacher_text: what each teacher is told, in the order of `teachers`, which is sorted;
+    critic_noise, critic_timesteps: what the discriminator's latents are noised with.
     """
 
     latents: Tensor
@@ -31,6 +33,8 @@ class Batch:
     teachers: Tensor
     text: TextEmbedding
     teacher_text: list[TextEmbedding]
+    critic_noise: Tensor
+    critic_timesteps: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on `device`, in float32 where it is floating point."""
@@ -41,6 +45,8 @@ class Batch:
             self.teachers.to(device),
             self.text.to(device, torch.float32),
             [text.to(device) for text in self.teacher_text],
+            self.critic_noise.to(device),
+            self.critic_timesteps.to(device),
         )
 
     def segments(self) -> list[tuple[int, slice]]:
@@ -52,6 +58,15 @@ class Batch:
             (teacher, slice(start, end))
             for teacher, start, end in zip(found.tolist(), starts, ends, strict=True)
         ]
+
+
+class _Sample(NamedTuple):
+    latent: Tensor
+    noise: Tensor
+    timestep: int
+    caption: str
+    critic_noise: Tensor
+    critic_timestep: int
 
 
 class TrainingBatches(Dataset):
@@ -99,22 +114,24 @@ class TrainingBatches(Dataset):
 
     def _batch(self, pairs: list[tuple[int, int]], draw) -> Batch:
         samples = [draw(sample) for _, sample in pairs]
-        captions = [caption for *_, caption in samples]
+        captions = [sample.caption for sample in samples]
         teachers = torch.tensor([teacher for teacher, _ in pairs])
         batch = Batch(
-            latents=torch.stack([latent for latent, *_ in samples]),
-            noise=torch.stack([noise for _, noise, *_ in samples]),
-            timesteps=torch.tensor([timestep for _, _, timestep, _ in samples]),
+            latents=torch.stack([sample.latent for sample in samples]),
+            noise=torch.stack([sample.noise for sample in samples]),
+            timesteps=torch.tensor([sample.timestep for sample in samples]),
             teachers=teachers,
             text=self._student_text.lookup(captions),
             teacher_text=[],
+            critic_noise=torch.stack([sample.critic_noise for sample in samples]),
+            critic_timesteps=torch.tensor([sample.critic_timestep for sample in samples]),
         )
         batch.teacher_text = [
             self._teacher_text[teacher].lookup(captions[rows]) for teacher, rows in batch.segments()
         ]
         return batch
 
-    def _sample(self, step: int, sample: int) -> tuple[Tensor, Tensor, int, str]:
+    def _sample(self, step: int, sample: int) -> _Sample:
         seen = step * self._plan.samples_per_step + sample
         epoch, position = divmod(seen, len(self._examples))
         index = self._index(epoch, position)
@@ -122,8 +139,14 @@ class TrainingBatches(Dataset):
         latent = self._examples.latent(index)
         timestep = int(torch.randint(TIMESTEPS, (), generator=generator))
         dropped = bool(torch.rand((), generator=generator) < self._dropout)
-        noise = torch.randn(latent.shape, generator=generator)
-        return latent, noise, timestep, "" if dropped else self._examples.caption(index)
+        return _Sample(
+            latent,
+            torch.randn(latent.shape, generator=generator),
+            timestep,
+            "" if dropped else self._examples.caption(index),
+            torch.randn(latent.shape, generator=generator),
+            int(torch.randint(TIMESTEPS, (), generator=generator)),
+        )
 
     def _index(self, epoch: int, position: int) -> int:
         if self._epoch != epoch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
+from PIL import Image
 from torch import Tensor
 
 from dmm.errors import DmmError
@@ -20,20 +23,24 @@ from trainer.fingerprint import fingerprint, tensors_fingerprint
 from trainer.shards import STORED, Batch, Shards, batched, compute
 from trainer.text import TextEmbedding, TextEncoders
 
+UNREADABLE = "unreadable"  # in the line of a row whose picture could not be read: why
+
 
 class Examples:
     """Training examples: latents, as the UNet sees them, with their captions.
 
     Args:
         parts: what they stand in, one after the other.
+        rows: which of the parts' rows count, where not all do.
     """
 
-    def __init__(self, parts: Sequence[Shards]) -> None:
+    def __init__(self, parts: Sequence[Shards], rows: Sequence[int] | None = None) -> None:
         self._parts = list(parts)
         self._ends = np.cumsum([part.count for part in self._parts])
+        self._rows = range(self._ends[-1]) if rows is None else np.asarray(rows)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._rows)
 
     def latent(self, index: int) -> Tensor:
         """Latent [c, h, w], multiplied by the VAE's scaling factor; float16."""
@@ -47,9 +54,10 @@ class Examples:
     def _find(self, index: int) -> tuple[Shards, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        row = int(self._rows[index])
+        number = int(np.searchsorted(self._ends, row, side="right"))
         part = self._parts[number]
-        return part, index - int(self._ends[number]) + part.count
+        return part, row - int(self._ends[number]) + part.count
 
 
 class TextCache:
@@ -82,6 +90,8 @@ def cache_latents(
 ) -> Examples:
     """Encode the pictures of `source` with a checkpoint's VAE, unless that was done before.
 
+    Pictures that cannot be read are left out, with a warning.
+
     Args:
         source: the pictures and their captions.
         checkpoint: whose VAE; the latent is its mean, without noise.
@@ -92,15 +102,26 @@ def cache_latents(
         batch_size: pictures at once.
 
     Raises:
-        DmmError: a picture is broken, the checkpoint has no VAE, or its numbers overflow.
+        DmmError: no picture can be read, the checkpoint has no VAE, or its numbers overflow.
     """
 
     @functools.cache
     def vae() -> AutoencoderKL:
         return checkpoint.load_vae(dtype).to(device)
 
+    unreadable: dict[int, str] = {}
+
     def pixels(row: int) -> Tensor:
-        return torch.from_numpy(np.array(fit(source.picture(row), resolution))).permute(2, 0, 1)
+        try:
+            picture = source.picture(row)
+        except DmmError as error:
+            unreadable[row] = str(error)
+            picture = Image.new("RGB", resolution)  # keeps the row's place
+        return torch.from_numpy(np.array(fit(picture, resolution))).permute(2, 0, 1)
+
+    def line(row: int) -> dict[str, str]:
+        said = {"key": source.keys[row], "caption": source.captions[row]}
+        return {**said, UNREADABLE: unreadable[row]} if row in unreadable else said
 
     @torch.no_grad()
     def encode(rows: range) -> Iterator[Batch]:
@@ -125,10 +146,10 @@ def cache_latents(
         "latents",
         made_from,
         count=len(source),
-        line=lambda row: {"key": source.keys[row], "caption": source.captions[row]},
+        line=line,
         batches=encode,
     )
-    return Examples([shards])
+    return _readable(shards)
 
 
 def cache_text(
@@ -167,6 +188,24 @@ def cache_text(
     )
     encoders.release()
     return TextCache(shards)
+
+
+def _readable(shards: Shards) -> Examples:
+    """The rows whose pictures could be read."""
+    lines = [shards.line(row) for row in range(shards.count)]
+    messages = [line[UNREADABLE] for line in lines if UNREADABLE in line]
+    if not messages:
+        return Examples([shards])
+    if len(messages) == shards.count:
+        raise DmmError(f"None of the {shards.count} pictures can be read. {messages[0]}")
+    if PartialState().is_main_process:
+        more = " …" if len(messages) > 3 else ""
+        warnings.warn(
+            f"{len(messages)} of {shards.count} pictures are left out: "
+            f"{' '.join(messages[:3])}{more}",
+            stacklevel=3,
+        )
+    return Examples([shards], [row for row, line in enumerate(lines) if UNREADABLE not in line])
 
 
 def refuse_not_finite(rows: Tensor, names: Sequence[str]) -> None:

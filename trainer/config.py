@@ -8,6 +8,7 @@ relative to the file, those on the command line to the working folder.
 from __future__ import annotations
 
 import difflib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +120,7 @@ class Train(_Section):
     max_grad_norm: float = Field(1.0, gt=0)
     feature_weight: float = Field(0.001, ge=0)  # λ_feat; 0 = no feature imitation
     feature_loss: Literal["l2", "cosine"] = "l2"
+    adversarial_weight: float = Field(0.01, ge=0)  # λ_adv; 0 = no discriminator
     caption_dropout: float = Field(0.1, ge=0, le=1)
     ema_decay: float | None = Field(None, gt=0, lt=1)  # None = no moving average
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the arithmetic; weights stay fp32
@@ -171,6 +173,14 @@ class MergeConfig(_Section):
             raise ValueError(f"`output` {str(self.output)!r} does not end in .safetensors")
         return self
 
+    @model_validator(mode="after")
+    def _installed(self) -> MergeConfig:
+        if self.train.optimizer == "adamw8bit":
+            _require("bitsandbytes", "`train.optimizer: adamw8bit`", "use `adamw`")
+        if "wandb" in self.log_with:
+            _require("wandb", "`log_with: [wandb]`", "leave it out of `log_with`")
+        return self
+
     @property
     def run_folder(self) -> Path:
         """States, statistics and sample grids of this merge."""
@@ -179,6 +189,14 @@ class MergeConfig(_Section):
     @property
     def cache_folder(self) -> Path:
         return self.data.cache or self.output.parent / "dmm-cache"
+
+
+def _require(package: str, wanted_by: str, way_out: str) -> None:
+    if find_spec(package) is None:
+        raise ValueError(
+            f"{wanted_by} needs the package {package}, which is not installed: "
+            f"install it in the trainer's environment, or {way_out}"
+        )
 
 
 _PATHS = ("base", "output", "data.pictures", "data.prompts", "data.cache")

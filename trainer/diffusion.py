@@ -54,6 +54,15 @@ class Diffusion:
             return signal * output + sigma * x_t
         return (output - sigma * x_t) / signal
 
+    def predicted_x0(
+        self, output: Tensor, x_t: Tensor, timesteps: Tensor, spoken: PredictionType
+    ) -> Tensor:
+        """The clean sample that a UNet's output stands for (paper, equation 12)."""
+        signal, sigma = self._at(timesteps, x_t)
+        if spoken == "epsilon":
+            return (x_t - sigma * output) / signal
+        return signal * x_t - sigma * output
+
     def _at(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (-1,) + (1,) * (like.ndim - 1)
         return self._signal[timesteps].view(shape), self._noise[timesteps].view(shape)

@@ -15,6 +15,7 @@ from dmm.merged import write_merged, write_style_file
 from dmm.metadata import read_dmm_entry
 from dmm.tensors import open_tensors, save_tensors
 from trainer.config import MergeConfig
+from trainer.disk import writing
 from trainer.ingredients import Ingredients
 from trainer.precision import DTYPES
 from trainer.student import Student
@@ -81,10 +82,28 @@ def export(student: Student, ingredients: Ingredients) -> None:
 
 
 def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dtype) -> None:
+    """Writes the diffusers folder whole or not at all."""
+    final = diffusers_path(ingredients.config.output)
+    partial, former = (final.with_name(f"{final.name}.{end}") for end in ("partial", "former"))
+    for left_by_a_kill in (partial, former):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    try:
+        with writing(final):
+            _fill_diffusers(partial, student, ingredients, dtype)
+            # Moved away, since a folder that is half removed looks like somebody else's.
+            if final.exists():
+                final.rename(former)
+            partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _fill_diffusers(
+    folder: Path, student: Student, ingredients: Ingredients, dtype: torch.dtype
+) -> None:
     """The layout of the authors' release: a diffusers folder, style tensors in the UNet's file."""
-    base, final = ingredients.base, diffusers_path(ingredients.config.output)
-    folder = final.with_name(f"{final.name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
+    base = ingredients.base
     student.unet.save_config(folder / "unet")
     _as_authors(folder / "unet" / "config.json", base.family, len(ingredients.teachers))
     mlp = "add_embedding2" if base.family == "sdxl" else "add_embedding"
@@ -108,8 +127,6 @@ def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dt
         steps_offset=1,
         prediction_type=base.prediction_type,
     ).save_pretrained(folder / "scheduler")
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
 
 
 def _as_authors(config: Path, family: str, num_models: int) -> None:

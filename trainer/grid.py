@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from trainer.disk import writing
+
 GAP = 4
 LEAST_SIDE = 96  # small pictures are enlarged so that people can see them
 
@@ -39,7 +41,11 @@ def save_grid(path: Path, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> 
             left = margin + column * (width + GAP)
             sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, top))
         top += height
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.png")
-    sheet.crop((0, 0, sheet.width, top)).save(partial)
-    partial.replace(path)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.crop((0, 0, sheet.width, top)).save(partial)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -6,12 +6,14 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dmm.errors import DmmError
+from trainer.adversary import Adversary
 from trainer.batches import Batch, TrainingBatches
 from trainer.config import Train
 from trainer.diffusion import Diffusion, PredictionType
@@ -31,7 +34,16 @@ from trainer.statistics import Statistics
 from trainer.student import Student
 from trainer.teachers import TeacherPool
 
-LOSSES = ("score", "feature")
+
+@dataclass
+class Comparison:
+    """What student and teachers make of the same noisy samples."""
+
+    noisy: Tensor  # [P, c, h, w]
+    student: Tensor  # the student's predictions, [P, c, h, w]
+    teachers: Tensor  # the teachers', in the student's parametrisation
+    score: Tensor  # losses, [P]
+    feature: Tensor
 
 
 class Stopped(Exception):
@@ -46,6 +58,7 @@ class TrainingLoop:
         names: of the styles.
         time_ids: SDXL's sizes, [6]; None for SD1.5.
         run_folder: where states and statistics go.
+        critic: what the discriminator looks with; None = no adversarial loss.
     """
 
     def __init__(
@@ -60,6 +73,7 @@ class TrainingLoop:
         run_folder: Path,
         time_ids: Tensor | None = None,
         workers: int = 0,
+        critic: UNet2DConditionModel | None = None,
     ) -> None:
         self.config, self.accelerator, self.names = config, accelerator, names
         self.teachers, self.prediction_type, self.run_folder = teachers, prediction_type, run_folder
@@ -98,6 +112,10 @@ class TrainingLoop:
             self.ema = EMAModel(self.plain_student.parameters(), decay=config.ema_decay)
             self.ema.to(accelerator.device)
             accelerator.register_for_checkpointing(self.ema)
+        self.adversary, self.kinds = None, ["score", "feature"]
+        if critic is not None:
+            self.adversary = Adversary(accelerator, critic, len(names), config.learning_rate)
+            self.kinds += ["adversarial", "discriminator"]
         self._stop_asked = False
 
     def run(self, on_step: Callable[[int], None] = lambda step: None) -> Student:
@@ -112,7 +130,7 @@ class TrainingLoop:
         """
         config, accelerator = self.config, self.accelerator
         states = self.run_folder / "states"
-        done = load_last_state(accelerator, states)
+        done = load_last_state(accelerator, states, config.keep_last)
         main = accelerator.is_main_process
         statistics = Statistics(self.run_folder / "stats.jsonl", done) if main else None
         loader = DataLoader(
@@ -141,17 +159,15 @@ class TrainingLoop:
                         | {f"score/{name}": v for name, v in figures["teachers"].items()},
                         step=step,
                     )
+                    on_step(step)  # before the state: what a kill prevents is done again
                     if self._should_stop():
                         save_state(accelerator, states, step, config.keep_last)
                         raise Stopped(f"Stopped after step {step} of {config.steps}; it is saved.")
                     if step % config.save_every == 0 or step == config.steps:
                         save_state(accelerator, states, step, config.keep_last)
-                    on_step(step)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            if statistics:
-                statistics.close()
         return self.shipped()
 
     def shipped(self) -> Student:
@@ -166,12 +182,11 @@ class TrainingLoop:
         """The student itself, without what `accelerate` wraps around it."""
         return self.accelerator.unwrap_model(self.student)
 
-    def losses(self, batch: Batch) -> Tensor:
-        """The losses of each pair, [2, P]: score and feature."""
-        config = self.config
-        with_features = config.feature_weight > 0
+    def compare(self, batch: Batch) -> Comparison:
+        """Student and teachers on the same noisy samples."""
+        with_features = self.config.feature_weight > 0
         noisy = self.diffusion.add_noise(batch.latents, batch.noise, batch.timesteps)
-        time_ids = self.time_ids.expand(len(noisy), -1) if self.time_ids is not None else None
+        time_ids = self._time_ids(len(noisy))
         targets, features = [], []
         for (teacher, rows), text in zip(batch.segments(), batch.teacher_text, strict=True):
             output, blocks = self.teachers.predict(
@@ -194,11 +209,18 @@ class TrainingLoop:
             output, ours = self.student(
                 noisy, batch.timesteps, batch.text, weights, time_ids, with_features
             )
-        score = score_loss(output, torch.cat(targets))
-        if not with_features:
-            return torch.stack([score, torch.zeros_like(score)])
         theirs = [torch.cat(blocks) for blocks in zip(*features, strict=True)]
-        return torch.stack([score, feature_loss(ours, theirs, config.feature_loss)])
+        target = torch.cat(targets)
+        score = score_loss(output, target)
+        return Comparison(
+            noisy=noisy,
+            student=output.float(),
+            teachers=target,
+            score=score,
+            feature=feature_loss(ours, theirs, self.config.feature_loss)
+            if with_features
+            else torch.zeros_like(score),
+        )
 
     def step(self, step: int, batches: list[Batch]) -> dict[str, Any]:
         """One update of the student.
@@ -214,30 +236,58 @@ class TrainingLoop:
             DmmError: a loss is not finite.
         """
         accelerator, config = self.accelerator, self.config
-        sums = torch.zeros(len(LOSSES), len(self.names), device=accelerator.device)
+        # The sum over all processes' pairs, divided by their number; DDP takes the mean over
+        # processes, hence the factor.
+        share = accelerator.num_processes / config.batch_size
+        sums = torch.zeros(len(self.kinds), len(self.names), device=accelerator.device)
         for number, batch in enumerate(batches, start=1):
-            last = number == len(batches)
-            with nullcontext() if last else accelerator.no_sync(self.student):
+            with ExitStack() as on_this_process_only:
+                if number < len(batches):
+                    for model in self._trained():
+                        on_this_process_only.enter_context(accelerator.no_sync(model))
                 batch = batch.to(accelerator.device)
-                losses = self.losses(batch)
-                pair_losses = losses[0] + config.feature_weight * losses[1]
-                # The sum over all processes' pairs, divided by their number; DDP takes the mean
-                # over processes, hence the factor.
-                share = accelerator.num_processes / config.batch_size
-                accelerator.backward(pair_losses.sum() * share)
-            sums.index_add_(1, batch.teachers, losses.detach())
+                losses = self._backward(batch, share)
+            sums.index_add_(1, batch.teachers, losses)
         sums = accelerator.reduce(sums, "sum")
         self._refuse_not_finite(step, sums)
         norm = accelerator.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.adversary:
+            self.adversary.step()
         if self.ema:
             self.ema.step(self.plain_student.parameters())
         return self._figures(step, sums, norm)
 
+    def _backward(self, batch: Batch, share: float) -> Tensor:
+        """Adds a micro-batch to the gradients; gives each kind of loss of each pair, [K, P]."""
+        config, seen = self.config, self.compare(batch)
+        losses = [seen.score, seen.feature]
+        total = seen.score + config.feature_weight * seen.feature
+        if self.adversary:
+            ours, theirs = (
+                self.diffusion.predicted_x0(
+                    output, seen.noisy, batch.timesteps, self.prediction_type
+                )
+                for output in (seen.student, seen.teachers)
+            )
+            time_ids = self._time_ids(len(ours))
+            losses.append(self.adversary.student_loss(ours, batch, time_ids))
+            total = total + config.adversarial_weight * losses[-1]
+        self.accelerator.backward(total.sum() * share)
+        if self.adversary:
+            losses.append(self.adversary.learn(ours, theirs, batch, time_ids, share))
+        return torch.stack(losses).detach()
+
+    def _trained(self) -> list[torch.nn.Module]:
+        return [self.student, *([self.adversary.discriminator] if self.adversary else [])]
+
+    def _time_ids(self, pairs: int) -> Tensor | None:
+        return None if self.time_ids is None else self.time_ids.expand(pairs, -1)
+
     def _refuse_not_finite(self, step: int, sums: Tensor) -> None:
-        for loss, row in zip(LOSSES, sums.tolist(), strict=True):
+        for loss, row in zip(self.kinds, sums.tolist(), strict=True):
             for name, value in zip(self.names, row, strict=True):
                 if not math.isfinite(value):
                     raise DmmError(
@@ -252,10 +302,9 @@ class TrainingLoop:
             torch.tensor([teacher for teacher, _ in self.plan.pairs(step - 1)]),
             minlength=len(self.names),
         ).tolist()
-        score, feature = (sums.sum(1) / self.config.batch_size).tolist()
+        means = (sums.sum(1) / self.config.batch_size).tolist()
         return {
-            "score": score,
-            "feature": feature,
+            **dict(zip(self.kinds, means, strict=True)),
             "gradient_norm": float(norm),
             "learning_rate": self.schedule.get_last_lr()[0],
             "teachers": {
@@ -290,11 +339,6 @@ def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise DmmError(
-            "train.optimizer=adamw8bit needs the package bitsandbytes: install it in the trainer's "
-            "environment, or use train.optimizer=adamw."
-        ) from None
+    from bitsandbytes.optim import AdamW8bit
+
     return AdamW8bit(groups, weight_decay=config.weight_decay)

@@ -24,12 +24,19 @@ def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
     return ingredients.unet_parameters * dtype.itemsize
 
 
+def critic_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
+    """What the discriminator looks with; the part on top of it is small."""
+    has_critic = ingredients.config.train.adversarial_weight > 0
+    return teacher_bytes(ingredients, dtype) if has_critic else 0
+
+
 def teacher_slots(ingredients: Ingredients, dtype: torch.dtype, device: torch.device) -> int:
     """As many teachers as fit beside the student, half of what is left being for activations."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
         free = psutil.virtual_memory().available
-    left = (free - student_bytes(ingredients)) / 2
+    taken = student_bytes(ingredients) + critic_bytes(ingredients, dtype)
+    left = (free - taken) / 2
     fitting = int(left // teacher_bytes(ingredients, dtype))
     return min(max(fitting, 1), len(ingredients.teachers))

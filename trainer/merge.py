@@ -11,6 +11,7 @@ from accelerate.utils import set_seed
 from dmm.errors import DmmError
 from dmm.style_prompts import StylePrompts
 from trainer.config import MergeConfig
+from trainer.disk import writing
 from trainer.export import export, is_made_by, outputs
 from trainer.fingerprint import fingerprint
 from trainer.grid_painter import GridPainter
@@ -90,6 +91,7 @@ def training_loop(
         config.run_folder,
         sdxl_time_ids(*config.data.resolution) if ingredients.family == "sdxl" else None,
         config.data.workers,
+        ingredients.base.load_unet(dtype).to(device) if config.train.adversarial_weight else None,
     )
 
 
@@ -104,23 +106,22 @@ def new_student(ingredients: Ingredients) -> Student:
 
 def new_accelerator(config: MergeConfig) -> Accelerator:
     """The device, precision and loggers that the config asks for; makes the run folder."""
-    config.run_folder.mkdir(parents=True, exist_ok=True)
     precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
-    loggers = [name for name in config.log_with if name != "wandb" or _has_wandb()]
     accelerator = Accelerator(
         mixed_precision=precision,
-        log_with=loggers or None,
+        log_with=config.log_with or None,
         project_dir=str(config.run_folder),
         cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
     )
+    if accelerator.num_processes > config.train.batch_size:
+        raise DmmError(
+            f"`train.batch_size` {config.train.batch_size} is less than a pair for each of the "
+            f"{accelerator.num_processes} processes. Raise it, or start fewer processes."
+        )
+    with writing(config.run_folder):
+        config.run_folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers("logs")
     return accelerator
-
-
-def _has_wandb() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("wandb") is not None
 
 
 def _refuse_foreign_outputs(ingredients: Ingredients) -> None:
@@ -157,5 +158,6 @@ def _same_run_or_refuse(
                 "or choose another `output`."
             )
     elif accelerator.is_main_process:
-        mark.write_text(wanted, encoding="utf-8")
+        with writing(mark):
+            mark.write_text(wanted, encoding="utf-8")
     accelerator.wait_for_everyone()

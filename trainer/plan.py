@@ -12,7 +12,7 @@ from trainer.data import Prompts
 from trainer.diffusion import Diffusion
 from trainer.ingredients import Ingredients, open_ingredients
 from trainer.losses import score_loss
-from trainer.memory import GIB, student_bytes, teacher_bytes, teacher_slots
+from trainer.memory import GIB, critic_bytes, student_bytes, teacher_bytes, teacher_slots
 from trainer.merge import new_student
 from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
@@ -35,6 +35,7 @@ def describe_plan(config: MergeConfig) -> str:
     plan = PairPlan.of(train, len(ingredients.teachers))
     slots = train.teacher_slots or teacher_slots(ingredients, dtype, device)
     resident = slots * teacher_bytes(ingredients, dtype)
+    critic = critic_bytes(ingredients, dtype)
     seconds = _seconds_a_pair(ingredients, device, dtype) * train.batch_size
     painted = isinstance(source, Prompts)
     count = len(source)
@@ -57,7 +58,8 @@ def describe_plan(config: MergeConfig) -> str:
         ("UNet", f"{ingredients.unet_parameters / 1e6:.1f} M parameters"),
         ("student", f"{_size(student_bytes(ingredients))} on {device}, float32 with AdamW"),
         ("teachers", f"{slots} of {len(ingredients.teachers)} on {device}: {_size(resident)}"),
-        ("memory", f"{_size(student_bytes(ingredients) + resident)} and the activations"),
+        *([("discriminator", f"{_size(critic)} on {device}")] if critic else []),
+        ("memory", f"{_size(student_bytes(ingredients) + resident + critic)} and the activations"),
         (
             "a step",
             f"{train.batch_size} pairs: {plan.samples_per_step} samples, {plan.active} teachers",

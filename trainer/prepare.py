@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
+from accelerate import PartialState
 
 from dmm.errors import DmmError
 from trainer.cache import Examples, TextCache, cache_latents, cache_text
@@ -85,9 +87,12 @@ def prepare(
     _refuse_other_latents(ingredients, examples)
     grid_prompts = config.samples.prompts or _first_different(source.captions, config.samples.count)
     captions = [*source.captions, *grid_prompts, config.samples.negative]
+    student_encoders = TextEncoders(ingredients.base, None, device)
+    if PartialState().is_main_process:
+        _warn_of_cut(student_encoders, captions)
     return Prepared(
         examples,
-        cache_text(TextEncoders(ingredients.base, None, device), captions, folder),
+        cache_text(student_encoders, captions, folder),
         [cache_text(text, captions, folder) for text in encoders],
         grid_prompts,
     )
@@ -100,6 +105,17 @@ def _refuse_other_latents(ingredients: Ingredients, examples: Examples) -> None:
             f"The VAE gives latents of shape {list(shape)} where the UNet of "
             f"{ingredients.base.path} takes {list(wanted)}. "
             "Choose a base whose VAE belongs to its UNet."
+        )
+
+
+def _warn_of_cut(encoders: TextEncoders, captions: list[str]) -> None:
+    different = sorted(set(captions))
+    count = encoders.count_cut(different)
+    if count:
+        warnings.warn(
+            f"{count} of {len(different)} captions are longer than the 75 tokens that the text "
+            "encoder reads; their ends are cut off.",
+            stacklevel=2,
         )
 
 

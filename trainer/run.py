@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 # Run as a script, Python puts this folder first on the path; the packages lie one above.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # launchers tell each process its rank
+if not IS_MAIN_PROCESS:
+    os.environ["TQDM_DISABLE"] = "1"
 os.environ.setdefault("USE_LIBUV", "0")  # torch's builds for Windows lack it, and stop without this
 
 import typer
 
 from dmm.errors import DmmError
+
+FORMAT_WARNING = warnings.formatwarning
 
 app = typer.Typer(
     help="Merge many Stable Diffusion checkpoints into one that holds every style.",
@@ -43,10 +50,10 @@ def merge(
     try:
         written = run_merge(load_config(config, overrides), overwrite=overwrite)
     except Stopped as stopped:
-        typer.echo(f"{stopped} Run the same command again to go on.", err=True)
+        _say(f"{stopped} Run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
     for path in written:
-        typer.echo(path.resolve())
+        _say(path.resolve())
 
 
 @app.command()
@@ -149,8 +156,22 @@ def rename(
     typer.echo(output.resolve())
 
 
+def _say(message: object, err: bool = False) -> None:
+    """Prints, once where a launcher started several processes."""
+    if IS_MAIN_PROCESS:
+        typer.echo(message, err=err)
+
+
+def _format_warning(message: Warning | str, category: type[Warning], filename: str, *args) -> str:
+    """Our own warnings are for people; those of others say where they come from."""
+    if Path(filename).is_relative_to(ROOT):
+        return f"Warning: {message}\n"
+    return FORMAT_WARNING(message, category, filename, *args)
+
+
 def main(run: Callable[[], None] = app) -> None:
     """Runs the command line; what the user can mend ends with a message and exit code 2."""
+    warnings.formatwarning = _format_warning
     try:
         run()
     except DmmError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from dmm.errors import DmmError
+from trainer.disk import writing
 
 
 def save_state(accelerator: Accelerator, folder: Path, step: int, keep_last: int) -> None:
@@ -24,9 +25,11 @@ def save_state(accelerator: Accelerator, folder: Path, step: int, keep_last: int
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
     try:
-        accelerator.save_state(str(partial))
-    except (OSError, RuntimeError) as error:
-        raise DmmError(f"The state of step {step} cannot be saved in {folder}: {error}.") from error
+        with writing(final):
+            accelerator.save_state(str(partial))
+    except DmmError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for file in partial.rglob("*"):
@@ -35,18 +38,29 @@ def save_state(accelerator: Accelerator, folder: Path, step: int, keep_last: int
                     os.fsync(opened.fileno())
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        for old in _states(folder)[:-keep_last]:
-            shutil.rmtree(old, ignore_errors=True)
+        _keep_last(folder, keep_last)
     accelerator.wait_for_everyone()
 
 
-def load_last_state(accelerator: Accelerator, folder: Path) -> int:
-    """Loads the last saved state; gives the number of steps it has done, 0 where there is none."""
+def load_last_state(accelerator: Accelerator, folder: Path, keep_last: int) -> int:
+    """Loads the last saved state; gives the number of steps it has done, 0 where there is none.
+
+    What a kill left half written or half removed goes now: at full size it is gigabytes.
+    """
     states = _states(folder)
+    if accelerator.is_main_process:
+        for partial in folder.glob("step-*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
+        _keep_last(folder, keep_last)
     if not states:
         return 0
     accelerator.load_state(str(states[-1]))
     return int(states[-1].name.removeprefix("step-"))
+
+
+def _keep_last(folder: Path, count: int) -> None:
+    for old in _states(folder)[:-count]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _states(folder: Path) -> list[Path]:

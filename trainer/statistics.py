@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trainer.disk import writing
+
 
 class Statistics:
     """Appends to `stats.jsonl`.
@@ -17,19 +19,17 @@ class Statistics:
     """
 
     def __init__(self, path: Path, steps_done: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(path) if line["step"] <= steps_done]
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(partial, path)
-        self._file = path.open("a", encoding="utf-8")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            os.replace(partial, path)
+        self._path = path
 
     def write(self, figures: dict[str, Any]) -> None:
-        self._file.write(json.dumps(figures) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

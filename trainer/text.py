@@ -142,6 +142,12 @@ class TextEncoders:
             hidden.append(states)
         return TextEmbedding(torch.cat(hidden, dim=-1), pooled)
 
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """How many captions are longer than the encoders read, so that their ends are lost."""
+        tokenizer = self._tokenizers[0]
+        rows = tokenizer(list(captions), truncation=False, verbose=False).input_ids
+        return sum(len(row) > tokenizer.model_max_length for row in rows)
+
     def release(self) -> None:
         """Give the memory back; `encode` reads the weights again."""
         self._models = []

@@ -128,12 +128,28 @@ def test_made_from_is_written_down(tmp_path, checkpoint):
     assert (index["count"], index["made_from"]["resolution"]) == (2, [16, 16])
 
 
-def test_broken_picture_stops_and_leaves_no_complete_cache(tmp_path, checkpoint):
-    folder = write_pictures(tmp_path / "pictures", 3)
+def test_pictures_that_cannot_be_read_are_left_out(tmp_path, checkpoint):
+    folder = write_pictures(tmp_path / "pictures", 6)
+    whole = cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "whole")
     (folder / "0001.png").write_bytes(b"broken")
-    with pytest.raises(DmmError, match=r"0001\.png"):
+    (folder / "0004.png").write_bytes((folder / "0004.png").read_bytes()[:100])
+    for _ in range(2):  # the second time it is the cache that knows
+        with pytest.warns(UserWarning, match=r"2 of 6 .* left out: .*0001\.png .*0004\.png .*"):
+            left = cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "cache")
+        assert len(left) == 4
+        for index, kept in enumerate((0, 2, 3, 5)):
+            assert left.caption(index) == f"picture {kept}"
+            assert torch.equal(left.latent(index), whole.latent(kept))
+        with pytest.raises(IndexError):
+            left.latent(4)
+
+
+def test_no_picture_can_be_read(tmp_path, checkpoint):
+    folder = write_pictures(tmp_path / "pictures", 2)
+    for name in ("0000.png", "0001.png"):
+        (folder / name).write_bytes(b"broken")
+    with pytest.raises(DmmError, match=r"None of the 2 pictures .*0000\.png .* Remove or replace"):
         cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "cache")
-    assert not list((tmp_path / "cache").rglob("index.json"))
 
 
 def test_overflow_is_named(tmp_path):

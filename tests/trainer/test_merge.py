@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,61 +17,58 @@ from PIL import Image
 from dmm.merged import read_styles
 from dmm.tensors import open_tensors
 from tests.nets import small_clip, small_sd1_unet, small_vae, write_single_file
+from tests.trainer.merging import command, statistics, write_models
 from trainer.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 RUN = [sys.executable, str(ROOT / "trainer" / "run.py")]
-CONFIG = """
-base: base.safetensors
-teachers: [ink.safetensors, {path: anime.safetensors, name: Anime}, oil.safetensors]
-output: out/merged.safetensors
-data:
-  prompts: prompts.txt
-  resolution: 16
-  workers: 0
-  painting: {steps: 2, guidance: 1, negative: ""}
-train: {steps: 6, batch_size: 6, teachers_per_sample: null, learning_rate: 1.0e-3, save_every: 2}
-samples: {steps: 2, guidance: 1, negative: "", prompts: [a cat]}
-export: {dtype: fp32}
-"""
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", RUN[1]]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a base, three teachers, prompts and a config."""
-    folder = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(("base", "ink", "anime", "oil")):
-        networks = small_sd1_unet(seed), small_vae(0), [small_clip(seed)]
-        write_single_file(folder / f"{name}.safetensors", *networks)
-    prompts = "a cat\na dog\na house\na tree\na red car\n"
-    (folder / "prompts.txt").write_text(prompts, encoding="utf-8")
-    (folder / "merge.yaml").write_text(CONFIG, encoding="utf-8")
-    return folder
+    """A folder with a base, three teachers, prompts and `merge.yaml`."""
+    return write_models(tmp_path_factory.mktemp("models")).parent
 
 
-def run(*words: str | Path, expected: int = 0, launcher: list[str] = RUN) -> str:
+def run(*words: str | Path, launcher: list[str] = RUN) -> list[str]:
+    """The lines that the command line prints."""
     done = subprocess.run(
         [*launcher, *map(str, words)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
-    assert done.returncode == expected, done.stdout + done.stderr
-    return done.stdout if expected == 0 else done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
 
 
-def scores(run_folder: Path) -> list[tuple[int, float]]:
-    lines = (run_folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(line["step"], line["score"]) for line in map(json.loads, lines)]
+def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    capsys.readouterr()
+    assert command(*words) == 2
+    return capsys.readouterr().err
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    assert statistics(ours) == statistics(theirs)
+    ours, theirs = open_tensors(ours), open_tensors(theirs)
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 @pytest.fixture(scope="module")
 def merged(models: Path) -> Path:
     """The merge, uninterrupted."""
-    printed = run("merge", models / "merge.yaml").splitlines()
-    assert printed[-1] == str(models / "out" / "merged" / "grid.png")
-    return models / "out" / "merged.safetensors"
+    folder = models / "out"
+    assert run("merge", models / "merge.yaml") == [
+        str(folder / "merged.safetensors"),
+        str(folder / "merged.styles.safetensors"),
+        str(folder / "merged" / "grid.png"),
+    ]
+    return folder / "merged.safetensors"
 
 
 def test_merged_file_holds_styles_and_base(merged: Path, models: Path) -> None:
@@ -89,44 +86,42 @@ def test_merged_file_holds_styles_and_base(merged: Path, models: Path) -> None:
 
 
 def test_every_step_is_in_the_statistics(merged: Path) -> None:
-    assert [step for step, _ in scores(merged.with_suffix(""))] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in statistics(merged)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_again_finds_everything_done(merged: Path, models: Path) -> None:
+def test_again_finds_everything_done(merged: Path, models: Path, capsys) -> None:
     before = merged.stat().st_mtime_ns
-    assert str(merged) in run("merge", models / "merge.yaml")
+    assert command("merge", models / "merge.yaml") == 0
+    assert str(merged) in capsys.readouterr().out
     assert merged.stat().st_mtime_ns == before
 
 
-def test_another_merge_does_not_replace_the_output(merged: Path, models: Path) -> None:
-    message = run("merge", models / "merge.yaml", "train.seed=7", expected=2)
+def test_another_merge_does_not_replace_the_output(merged: Path, models: Path, capsys) -> None:
+    message = refused(capsys, "merge", models / "merge.yaml", "train.seed=7")
     assert "--overwrite" in message and "merged.safetensors" in message
 
 
-def test_killed_run_resumes_to_the_same_weights(merged: Path, models: Path) -> None:
+CHANGES = 100  # to the disk; a merge of these models makes some more
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(merged: Path, models: Path) -> None:
     output = models / "killed" / "merged.safetensors"
-    words = ["merge", models / "merge.yaml", f"output={output}", "train.save_every=1"]
-    process = subprocess.Popen(
-        [*RUN, *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    statistics = output.with_suffix("") / "stats.jsonl"
-    while process.poll() is None and not (statistics.exists() and len(lines(statistics)) >= 3):
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert not output.exists(), "the run ended before it could be killed"
-    run(*words)
-    ours, whole = open_tensors(output), open_tensors(merged)
-    assert set(ours) == set(whole)
-    assert all(torch.equal(ours[key], whole[key]) for key in whole)
-    assert scores(output.with_suffix("")) == scores(merged.with_suffix(""))
-
-
-def lines(statistics: Path) -> list[str]:
-    return statistics.read_text(encoding="utf-8").splitlines() if statistics.exists() else []
+    words = [models / "merge.yaml", f"output={output}", "train.save_every=1"]
+    moments = [random.randint(1, CHANGES) for _ in range(3)]
+    print("moments", moments)  # pytest shows it where this fails
+    killed = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.trainer.kill_merge", str(moment), *map(str, words)],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+        ).returncode
+        for moment in moments
+    ]
+    assert killed[0] != 0
+    run("merge", *words)
+    assert_same(output, merged)
+    assert not [path for path in output.parent.rglob("*") if "partial" in path.name]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
@@ -135,105 +130,67 @@ def test_interrupt_saves_and_the_same_command_goes_on(merged: Path, models: Path
     words = ["merge", models / "merge.yaml", f"output={output}", "train.save_every=100"]
     process = subprocess.Popen(
         [*RUN, *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    statistics = output.with_suffix("") / "stats.jsonl"
-    while process.poll() is None and not lines(statistics):
+    lines = output.with_suffix("") / "stats.jsonl"
+    while process.poll() is None and not (lines.exists() and lines.stat().st_size):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130 and "Run the same command again" in said
-    run(*words)
-    ours, whole = open_tensors(output), open_tensors(merged)
-    assert all(torch.equal(ours[key], whole[key]) for key in whole)
+    assert command(*words) == 0
+    assert_same(output, merged)
 
 
-def test_two_processes_train_as_one(merged: Path, models: Path) -> None:
+def test_two_processes_train_as_one_and_speak_as_one(merged: Path, models: Path) -> None:
     output = models / "two" / "merged.safetensors"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", RUN[1]]
-    run("merge", models / "merge.yaml", f"output={output}", launcher=launcher)
-    one, two = scores(merged.with_suffix("")), scores(output.with_suffix(""))
-    assert [step for step, _ in two] == [step for step, _ in one]
-    assert [score for _, score in two] == pytest.approx([score for _, score in one], rel=1e-3)
+    words = ["merge", models / "merge.yaml", f"output={output}"]
+    said = run(*words, launcher=LAUNCH)
+    assert [Path(line).name for line in said] == [
+        "merged.safetensors",
+        "merged.styles.safetensors",
+        "grid.png",
+    ]
+    for ours, theirs in zip(statistics(output), statistics(merged), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours["score"] == pytest.approx(theirs["score"], rel=1e-3)
+    assert run(*words, launcher=LAUNCH) == said  # everything is done
 
 
-def test_micro_batches_and_one_slot_change_nothing(merged: Path, models: Path) -> None:
-    output = models / "micro" / "merged.safetensors"
-    words = ["train.micro_batch_size=2", "train.teacher_slots=1"]
-    run("merge", models / "merge.yaml", f"output={output}", *words)
-    one, cut = scores(merged.with_suffix("")), scores(output.with_suffix(""))
-    assert [score for _, score in cut] == pytest.approx([score for _, score in one], rel=1e-3)
-
-
-def test_plan_inspect_and_sample(merged: Path, models: Path, tmp_path: Path) -> None:
-    plan = run("plan", models / "merge.yaml", f"output={tmp_path / 'new.safetensors'}")
+def test_plan_inspect_and_sample(merged: Path, models: Path, tmp_path: Path, capsys) -> None:
+    assert command("plan", models / "merge.yaml", f"output={tmp_path / 'new.safetensors'}") == 0
+    plan = capsys.readouterr().out
     assert "teacher Anime" in plan and "memory" in plan
-    assert not (tmp_path / "new").exists()
-    assert "Anime" in run("inspect", merged)
+    assert not any(tmp_path.iterdir())
+    assert command("inspect", merged) == 0
+    assert "Anime" in capsys.readouterr().out
     picture = tmp_path / "mix.png"
     mix = ["--mix", "ink:0.7, anime:0.3", "--steps", "1", "--output", str(picture)]
-    run("sample", merged, "--prompt", "a cat", *mix)
-    assert picture.is_file()
+    assert command("sample", merged, "--prompt", "a cat", *mix) == 0
+    assert Image.open(picture).size > (96, 96)
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["train.step=5"], "did you mean `steps`"),
-        (["teachers.0=nowhere.safetensors"], "nowhere.safetensors"),
-        (["data.prompts=none.txt"], "none.txt"),
-        (["data.resolution=20"], "20"),
-        (["preset=best"], "paper"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_is_written(
-    models: Path, tmp_path: Path, words: list[str], says: str
-) -> None:
-    output = tmp_path / "bad.safetensors"
-    message = run("merge", models / "merge.yaml", f"output={output}", *words, expected=2)
-    assert message.startswith("Error: ") and says in message
-    assert not any(tmp_path.iterdir())
-
-
-def test_other_architecture_is_refused(models: Path, tmp_path: Path) -> None:
-    wide = write_single_file(
-        tmp_path / "wide.safetensors",
-        small_sd1_unet(block_out_channels=(64, 64)),
-        small_vae(),
-        [small_clip()],
-    )
-    said = run(
-        "merge",
-        models / "merge.yaml",
-        f"output={tmp_path}/a.safetensors",
-        f"teachers.0={wide}",
-        expected=2,
-    )
-    assert "block_out_channels" in said and "wide.safetensors" in said
-
-
-def test_not_a_number_names_step_and_teacher(models: Path, tmp_path: Path) -> None:
+def test_not_a_number_names_step_and_teacher(models: Path, tmp_path: Path, capsys) -> None:
     unet = small_sd1_unet(9)
     with torch.no_grad():
         unet.conv_out.bias[0] = float("nan")
     write_single_file(tmp_path / "broken.safetensors", unet, small_vae(), [small_clip()])
     (tmp_path / "pictures").mkdir()
     for number in range(4):
-        Image.new("RGB", (16, 16), (number * 60, 90, 30)).save(
-            tmp_path / "pictures" / f"{number}.png"
-        )
-        (tmp_path / "pictures" / f"{number}.txt").write_text("a cat", encoding="utf-8")
-    said = run(
+        picture = tmp_path / "pictures" / f"{number}.png"
+        Image.new("RGB", (16, 16), (number * 60, 90, 30)).save(picture)
+        picture.with_suffix(".txt").write_text("a cat", encoding="utf-8")
+    said = refused(
+        capsys,
         "merge",
         models / "merge.yaml",
         f"output={tmp_path}/a.safetensors",
         f"teachers.1={tmp_path}/broken.safetensors",
         "data.prompts=null",
         f"data.pictures={tmp_path}/pictures",
-        expected=2,
     )
     assert "Step 1" in said and "'broken'" in said and "score" in said
     assert not (tmp_path / "a.safetensors").exists()

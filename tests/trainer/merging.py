@@ -1,0 +1,90 @@
+"""Whole merges in this very process: the command line's code path, without its start-up time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from tests import nets
+from trainer.config import load_config
+from trainer.merge import merge
+from trainer.run import app, main
+
+CONFIG = """
+base: base.safetensors
+teachers: [ink.safetensors, {path: anime.safetensors, name: Anime}, oil.safetensors]
+output: out/merged.safetensors
+data:
+  prompts: prompts.txt
+  resolution: 16
+  workers: 0
+  painting: {steps: 2, guidance: 1, negative: ""}
+train:
+  steps: 6
+  batch_size: 6
+  teachers_per_sample: null
+  learning_rate: 1.0e-3
+  adversarial_weight: 0
+  save_every: 2
+samples: {steps: 2, guidance: 1, negative: "", prompts: [a cat]}
+export: {dtype: fp32}
+"""
+PROMPTS = "a cat\na dog\na house\na tree\na red car\n"
+
+
+def write_models(folder: Path, family: str = "sd1") -> Path:
+    """Writes a base, three teachers, prompts and `merge.yaml`, whose path it gives."""
+    for seed, name in enumerate(("base", "ink", "anime", "oil")):
+        nets.write_single_file(folder / f"{name}.safetensors", *networks(family, seed))
+    (folder / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+    config = folder / "merge.yaml"
+    config.write_text(CONFIG, encoding="utf-8")
+    return config
+
+
+def networks(family: str, seed: int) -> tuple[nn.Module, nn.Module, list[nn.Module]]:
+    """UNet, VAE and text encoders. All seeds share one VAE, as fine-tunes do."""
+    if family == "sdxl":
+        encoders = [nets.small_clip(seed), nets.small_bigg(seed)]
+        return nets.small_sdxl_unet(seed), nets.small_vae(0), encoders
+    return nets.small_sd1_unet(seed), nets.small_vae(0), [nets.small_clip(seed)]
+
+
+def run_merge(config: Path, *overrides: str, overwrite: bool = False) -> Path:
+    """Merges, and gives the merged checkpoint."""
+    _forget_the_last_merge()
+    return merge(load_config(config, list(overrides)), overwrite=overwrite)[0]
+
+
+def command(*words: str | Path) -> int:
+    """Runs the trainer's command line and gives its exit code."""
+    _forget_the_last_merge()
+    try:
+        main(lambda: app(list(map(str, words))))
+    except SystemExit as ended:
+        return ended.code
+    raise AssertionError("the command line came back without an exit code")
+
+
+def statistics(merged: Path) -> list[dict[str, Any]]:
+    """The lines of a merge's statistics, without the seconds, which no two runs share."""
+    lines = (merged.with_suffix("") / "stats.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def saved_student(merged: Path, step: int) -> dict[str, torch.Tensor]:
+    """The student's weights in the state of a step."""
+    from safetensors.torch import load_file
+
+    folder = merged.with_suffix("") / "states" / f"step-{step:08d}"
+    return load_file(folder / "model.safetensors")
+
+
+def _forget_the_last_merge() -> None:
+    # accelerate keeps device and precision for the life of a process, which is one merge for users.
+    AcceleratorState._reset_state(reset_partial_state=True)

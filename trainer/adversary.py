@@ -1,0 +1,87 @@
+"""The discriminator in training: what the student hears from it, and how it learns itself."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from trainer.batches import Batch
+from trainer.diffusion import Diffusion
+from trainer.discriminator import Discriminator, discriminator_loss, look, student_loss
+
+
+class Adversary:
+    """A discriminator with an optimizer of its own; `accelerator` saves and resumes both.
+
+    Args:
+        backbone: the UNet it looks with, on the device and in the dtype it computes in.
+        num_styles: N.
+        learning_rate: of AdamW; the paper takes the student's.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        backbone: UNet2DConditionModel,
+        num_styles: int,
+        learning_rate: float,
+    ) -> None:
+        self._accelerator = accelerator
+        self._backbone = backbone.requires_grad_(False)
+        self._diffusion = Diffusion(accelerator.device)
+        channels = backbone.config.block_out_channels[-1]
+        self.discriminator = accelerator.prepare(Discriminator(channels, num_styles))
+        self._optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=learning_rate)
+        accelerator.register_for_checkpointing(self._optimizer)
+
+    def student_loss(self, latents: Tensor, batch: Batch, time_ids: Tensor | None) -> Tensor:
+        """L_adv of each pair, [P]. Its gradient reaches the latents and leaves the discriminator.
+
+        Args:
+            latents: the student's x̂_0, [P, c, h, w].
+        """
+        plain = self._accelerator.unwrap_model(self.discriminator).requires_grad_(False)
+        logits = plain(self._look(latents, batch, time_ids))
+        plain.requires_grad_(True)
+        return student_loss(logits, batch.teachers)
+
+    def learn(
+        self,
+        student: Tensor,
+        teachers: Tensor,
+        batch: Batch,
+        time_ids: Tensor | None,
+        share: float,
+    ) -> Tensor:
+        """Adds a micro-batch to the discriminator's gradients, and gives its loss, [P].
+
+        Args:
+            student, teachers: x̂_0 of both, [P, c, h, w].
+            share: of one pair in the step's gradient.
+        """
+        with torch.no_grad():
+            features = [self._look(latents, batch, time_ids) for latents in (student, teachers)]
+        logits = self.discriminator(torch.cat(features))
+        losses = discriminator_loss(*logits.chunk(2), batch.teachers)
+        # Not the accelerator's backward: all of this is float32 and needs no loss scaling.
+        (losses.sum() * share).backward()
+        return losses.detach()
+
+    def step(self) -> None:
+        """Updates the discriminator with the gradients of all micro-batches."""
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _look(self, latents: Tensor, batch: Batch, time_ids: Tensor | None) -> Tensor:
+        """What the backbone sees in the latents once they are noised anew."""
+        dtype = self._backbone.dtype
+        noisy = self._diffusion.add_noise(latents, batch.critic_noise, batch.critic_timesteps)
+        return look(
+            self._backbone,
+            noisy.to(dtype),
+            batch.critic_timesteps,
+            batch.text.to(dtype),
+            None if time_ids is None else time_ids.to(dtype),
+        )
