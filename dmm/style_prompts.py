@@ -44,6 +44,13 @@ class StylePrompts(nn.Module):
         """Mixes after the MLP, Σ_i w_i MLP(E_i): weights [..., N] to vectors [..., d]."""
         return weights.to(self.codebook) @ self._mlp(self.codebook)
 
+    def extended(self, rows: Tensor) -> StylePrompts:
+        """These style prompts with more rows in the codebook, [M, d] (paper, section 3.5)."""
+        prompts = StylePrompts(self.num_styles + len(rows), self.dim)
+        state = self.state_dict() | {"codebook": torch.cat([self.codebook, rows]).detach()}
+        prompts.load_state_dict(state)
+        return prompts
+
     def _mlp(self, prompts: Tensor) -> Tensor:
         return self.linear_2(F.silu(self.linear_1(prompts)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.batches import Batch
 from trainer.diffusion import Diffusion
@@ -30,6 +30,7 @@ class Adversary:
     ) -> None:
         self._accelerator = accelerator
         self._backbone = backbone.requires_grad_(False)
+        self._backbone.up_blocks = nn.ModuleList()  # never run, and most of the weights
         self._diffusion = Diffusion(accelerator.device)
         channels = backbone.config.block_out_channels[-1]
         self.discriminator = accelerator.prepare(Discriminator(channels, num_styles))
@@ -45,7 +46,7 @@ class Adversary:
         plain = self._accelerator.unwrap_model(self.discriminator).requires_grad_(False)
         logits = plain(self._look(latents, batch, time_ids))
         plain.requires_grad_(True)
-        return student_loss(logits, batch.teachers)
+        return student_loss(logits, batch.styles)
 
     def learn(
         self,
@@ -64,7 +65,7 @@ class Adversary:
         with torch.no_grad():
             features = [self._look(latents, batch, time_ids) for latents in (student, teachers)]
         logits = self.discriminator(torch.cat(features))
-        losses = discriminator_loss(*logits.chunk(2), batch.teachers)
+        losses = discriminator_loss(*logits.chunk(2), batch.styles)
         # Not the accelerator's backward: all of this is float32 and needs no loss scaling.
         (losses.sum() * share).backward()
         return losses.detach()

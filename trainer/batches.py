@@ -22,8 +22,9 @@ from trainer.text import TextEmbedding
 class Batch:
     """Pairs that go through the student at once.
 
-    latents, noise: [P, c, h, w]; timesteps, teachers: [P]; text: the student's, P rows;
-    teacher_text: what each teacher is told, in the order of `teachers`, which is sorted;
+    latents, noise: [P, c, h, w]; timesteps, teachers: [P]; styles: rows of the student's codebook,
+    [P]; text: the student's, P rows; teacher_text: what each teacher is told, in the order of
+    `teachers`, which is sorted;
     critic_noise, critic_timesteps: what the discriminator's latents are noised with.
     """
 
@@ -31,6 +32,7 @@ class Batch:
     noise: Tensor
     timesteps: Tensor
     teachers: Tensor
+    styles: Tensor
     text: TextEmbedding
     teacher_text: list[TextEmbedding]
     critic_noise: Tensor
@@ -43,6 +45,7 @@ class Batch:
             self.noise.to(device),
             self.timesteps.to(device),
             self.teachers.to(device),
+            self.styles.to(device),
             self.text.to(device, torch.float32),
             [text.to(device) for text in self.teacher_text],
             self.critic_noise.to(device),
@@ -67,6 +70,7 @@ class _Sample(NamedTuple):
     caption: str
     critic_noise: Tensor
     critic_timestep: int
+    draw: int  # decides the style where a teacher has several
 
 
 class TrainingBatches(Dataset):
@@ -80,6 +84,8 @@ class TrainingBatches(Dataset):
         student_text: embeddings for the student.
         teacher_text: embeddings for each teacher.
         plan: who sees what.
+        taught: the styles that each teacher teaches, one of which is drawn for each sample;
+            None = teacher i teaches style i.
         caption_dropout: share of samples whose caption is "" for student and teacher alike.
         micro_batch_size: pairs in one `Batch`; None = the whole share.
         process, processes: whose share.
@@ -92,6 +98,7 @@ class TrainingBatches(Dataset):
         teacher_text: Sequence[TextCache],
         plan: PairPlan,
         *,
+        taught: Sequence[Sequence[int]] | None = None,
         caption_dropout: float,
         seed: int,
         micro_batch_size: int | None = None,
@@ -101,6 +108,7 @@ class TrainingBatches(Dataset):
         self._examples, self._student_text = examples, student_text
         self._teacher_text = list(teacher_text)
         self._plan, self._dropout, self._seed = plan, caption_dropout, seed
+        self._taught = taught or [[teacher] for teacher in range(plan.num_teachers)]
         self._micro, self._process, self._processes = micro_batch_size, process, processes
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
@@ -121,6 +129,12 @@ class TrainingBatches(Dataset):
             noise=torch.stack([sample.noise for sample in samples]),
             timesteps=torch.tensor([sample.timestep for sample in samples]),
             teachers=teachers,
+            styles=torch.tensor(
+                [
+                    self._taught[teacher][sample.draw % len(self._taught[teacher])]
+                    for (teacher, _), sample in zip(pairs, samples, strict=True)
+                ]
+            ),
             text=self._student_text.lookup(captions),
             teacher_text=[],
             critic_noise=torch.stack([sample.critic_noise for sample in samples]),
@@ -146,6 +160,7 @@ class TrainingBatches(Dataset):
             "" if dropped else self._examples.caption(index),
             torch.randn(latent.shape, generator=generator),
             int(torch.randint(TIMESTEPS, (), generator=generator)),
+            int(torch.randint(2**31, (), generator=generator)),
         )
 
     def _index(self, epoch: int, position: int) -> int:

@@ -8,9 +8,10 @@ relative to the file, those on the command line to the working folder.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,11 +28,24 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
-class Teacher(_Section):
-    """One checkpoint to learn from; a path alone is enough."""
+class Lora(_Section):
+    """A LoRA on a teacher; a path alone is enough."""
 
     path: Path
-    name: str = ""  # of its style. Empty = the file's name.
+    weight: float = Field(1.0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, (str, Path)) else value
+
+
+class Teacher(_Section):
+    """One checkpoint to learn from, with LoRAs on it or without; a path alone is enough."""
+
+    path: Path | None = None  # None = the base, where there are LoRAs on it
+    loras: list[Lora] = []  # files, or {path: ..., weight: 0.6}
+    name: str = ""  # of its style. Empty = the files' names.
     clip_skip: int | None = Field(
         None, ge=1
     )  # 1 = last layer, 2 = the one before. None = 1 (SDXL: 2).
@@ -44,7 +58,11 @@ class Teacher(_Section):
 
     @model_validator(mode="after")
     def _named(self) -> Teacher:
-        self.name = " ".join((self.name or self.path.stem).split())
+        paths = [self.path, *(lora.path for lora in self.loras)]
+        files = " + ".join(path.stem for path in paths if path)
+        if not files:
+            raise ValueError("give a `path`, or `loras` to stand on the base")
+        self.name = " ".join((self.name or files).split())
         if "," in self.name:
             raise ValueError(
                 f"the style name {self.name!r} holds a comma, which separates styles in a mix"
@@ -103,6 +121,7 @@ class Train(_Section):
     )  # pairs at once on a process. None = its whole share.
     teachers_per_sample: int | None = Field(1, ge=1)  # teachers that serve one sample. None = all.
     teachers_per_step: int | None = Field(None, ge=1)  # teachers that serve one step. None = all.
+    regularization: bool = True  # where a merged checkpoint is extended: it teaches its old styles
     teacher_slots: int | None = Field(
         None, ge=1
     )  # teachers in device memory. None = as many as fit.
@@ -202,24 +221,31 @@ def _require(package: str, wanted_by: str, way_out: str) -> None:
 _PATHS = ("base", "output", "data.pictures", "data.prompts", "data.cache")
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> MergeConfig:
+def load_config(
+    path: Path | None,
+    overrides: list[str] | None = None,
+    said: Mapping[str, Any] | None = None,
+) -> MergeConfig:
     """Reads a merge from YAML.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; None = there is none.
         overrides: ``key=value`` words, such as ``train.steps=500`` or ``teachers.0.name=ink``.
+        said: keys that go before the file's.
 
     Raises:
         DmmError: the file is missing or no YAML, a key is unknown (with a suggestion), or a value
             does not fit.
     """
-    written, pairs = _read_yaml(path), _pairs(overrides or [])
+    where = path or "The command line"
+    written, pairs = _read_yaml(path) if path else OmegaConf.create(), _pairs(overrides or [])
     try:
-        _resolve_paths(written, path.resolve().parent)
+        _resolve_paths(written, path.resolve().parent if path else Path.cwd())
+        written = OmegaConf.merge(written, said or {})
         preset = str(dict(pairs).get("preset", written.get("preset", "paper")))
         config = OmegaConf.merge(_read_yaml(_preset_path(preset)), written)
     except OmegaConfBaseException as error:
-        raise DmmError(f"{path}: {error}") from None
+        raise DmmError(f"{where}: {error}") from None
     for key, value in pairs:
         try:
             OmegaConf.update(config, key, value)
@@ -228,9 +254,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> MergeConfig:
     try:
         return MergeConfig.model_validate(OmegaConf.to_container(config, resolve=True))
     except OmegaConfBaseException as error:
-        raise DmmError(f"{path}: {error}") from None
+        raise DmmError(f"{where}: {error}") from None
     except ValidationError as error:
-        raise DmmError(_explain(path, error)) from None
+        raise DmmError(_explain(where, error)) from None
 
 
 def _read_yaml(path: Path):
@@ -281,31 +307,37 @@ def _resolve_paths(config, folder: Path) -> None:
     elif OmegaConf.is_list(shards):
         config.data.shards = [str(folder / shard) for shard in shards]
     teachers = config.get("teachers")
-    if not OmegaConf.is_list(teachers):
-        return
-    for index, teacher in enumerate(teachers):
-        if isinstance(teacher, str):
+    _resolve_files(teachers, folder)
+    for teacher in teachers if OmegaConf.is_list(teachers) else ():
+        if OmegaConf.is_dict(teacher):
+            _resolve_files(teacher.get("loras"), folder)
+
+
+def _resolve_files(files, folder: Path) -> None:
+    """Resolves the paths in a list of paths and of tables with a `path`."""
+    for index, entry in enumerate(files if OmegaConf.is_list(files) else ()):
+        if isinstance(entry, str):
             # Spelled out, so that an override can add to it: teachers.0.name=ink.
-            teachers[index] = {"path": str(folder / Path(teacher).expanduser())}
-        elif OmegaConf.is_dict(teacher) and isinstance(teacher.get("path"), str):
-            teacher.path = str(folder / Path(teacher.path).expanduser())
+            files[index] = {"path": str(folder / Path(entry).expanduser())}
+        elif OmegaConf.is_dict(entry) and isinstance(entry.get("path"), str):
+            entry.path = str(folder / Path(entry.path).expanduser())
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(where: Path | str, error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown key `{where}`{_suggestion(problem['loc'])}")
+            lines.append(f"unknown key `{key}`{_suggestion(problem['loc'])}")
         elif problem["type"] == "missing":
-            lines.append(f"`{where}` is missing")
+            lines.append(f"`{key}` is missing")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             shown = (
                 f" (it is {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
             )
-            lines.append(f"`{where}`: {message}{shown}" if where else message)
-    return f"{path}: " + "; ".join(lines) + "."
+            lines.append(f"`{key}`: {message}{shown}" if key else message)
+    return f"{where}: " + "; ".join(lines) + "."
 
 
 def _suggestion(location: tuple[int | str, ...]) -> str:
@@ -313,7 +345,7 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     for part in location[:-1]:
         if isinstance(part, str):
             annotation = section.model_fields[part].annotation
-            section = Teacher if part == "teachers" else annotation
+            section = next(iter(get_args(annotation)), annotation)  # of a list, what is in it
     close = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1)
     if close:
         return f": did you mean `{close[0]}`?"

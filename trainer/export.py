@@ -105,7 +105,7 @@ def _fill_diffusers(
     """The layout of the authors' release: a diffusers folder, style tensors in the UNet's file."""
     base = ingredients.base
     student.unet.save_config(folder / "unet")
-    _as_authors(folder / "unet" / "config.json", base.family, len(ingredients.teachers))
+    _as_authors(folder / "unet" / "config.json", base.family, len(ingredients.names))
     mlp = "add_embedding2" if base.family == "sdxl" else "add_embedding"
     unet = {**student.unet.state_dict(), **student.style_prompts.to_tensors(mlp)}
     save_tensors(

@@ -33,49 +33,49 @@ class GridPainter:
     ) -> None:
         self._ingredients, self._prepared = ingredients, prepared
         self._teachers, self._accelerator = teachers, accelerator
-        self._teacher_pictures: list[list[Image.Image]] | None = None
+        self._teacher_pictures: dict[int, list[Image.Image]] = {}
 
     @torch.no_grad()
     def paint(self, student: Student, path: Path) -> None:
         """Writes the grid on the main process; the teachers' half is painted only once."""
         if not self._accelerator.is_main_process:
             return
-        names = self._ingredients.names
         vae = self._ingredients.base.load_vae().to(self._accelerator.device)
-        if self._teacher_pictures is None:
-            self._teacher_pictures = [
-                decode(vae, self._teacher_latents(index)) for index in range(len(names))
-            ]
+        for number, teacher in enumerate(self._teachers.teachers):
+            for style in teacher.styles:
+                if style not in self._teacher_pictures:
+                    latents = self._teacher_latents(number, style)
+                    self._teacher_pictures[style] = decode(vae, latents)
         rows = []
-        for index, (name, teacher_pictures) in enumerate(
-            zip(names, self._teacher_pictures, strict=True)
-        ):
-            student_pictures = decode(vae, self._student_latents(student, index))
-            rows += [
-                (f"{name} · teacher", teacher_pictures),
-                (f"{name} · student", student_pictures),
-            ]
+        for style, name in enumerate(self._ingredients.names):
+            # A former style that nobody keeps up (`regularization: false`) has no teacher.
+            if style in self._teacher_pictures:
+                rows.append((f"{name} · teacher", self._teacher_pictures[style]))
+            pictures = decode(vae, self._student_latents(student, style))
+            rows.append((f"{name} · student", pictures))
         save_grid(path, rows)
 
-    def _teacher_latents(self, index: int) -> Tensor:
-        return self._sample(
-            self._teachers.unet(index),
-            self._prepared.teacher_text[index],
-            self._teachers.prediction_types[index],
-            f"Painting {self._ingredients.names[index]} by its teacher",
-        )
+    def _teacher_latents(self, number: int, style: int) -> Tensor:
+        with self._teachers.painting(number, torch.tensor([style])) as unet:
+            return self._sample(
+                unet,
+                self._prepared.teacher_text[number],
+                self._teachers.teachers[number].prediction_type,
+                f"Painting {self._ingredients.names[style]} by its teacher",
+            )
 
-    def _student_latents(self, student: Student, index: int) -> Tensor:
-        style = student.style_prompts(torch.eye(len(self._ingredients.names))[index])
+    def _student_latents(self, student: Student, style: int) -> Tensor:
+        names = self._ingredients.names
+        vector = student.style_prompts(torch.eye(len(names))[style])
         training = student.unet.training
         student.unet.eval()
         try:
-            with styled(student.unet, style):
+            with styled(student.unet, vector):
                 return self._sample(
                     student.unet,
                     self._prepared.student_text,
                     self._ingredients.base.prediction_type,
-                    f"Painting {self._ingredients.names[index]} by the student",
+                    f"Painting {names[style]} by the student",
                 )
         finally:
             student.unet.train(training)

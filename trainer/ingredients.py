@@ -4,39 +4,67 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from dmm.errors import DmmError
-from dmm.merged import Styles
+from dmm.merged import Styles, read_styles
 from dmm.metadata import Family, Style, merged_metadata
 from dmm.style_prompts import StylePrompts
 from trainer.checkpoint import Checkpoint, open_checkpoint
 from trainer.config import MergeConfig
-from trainer.diffusion import PredictionType
+from trainer.config import Teacher as TeacherConfig
+from trainer.lora import open_lora, with_loras
+from trainer.teachers import Teacher
 
 
 @dataclass
 class Ingredients:
-    """The base and the teachers of a merge."""
+    """The base and the teachers of a merge.
+
+    A base that is merged itself is extended: its styles stay, the teachers' follow them.
+
+    Attributes:
+        checkpoints: of the teachers that the config names.
+    """
 
     config: MergeConfig
     base: Checkpoint
-    teachers: list[Checkpoint]
+    checkpoints: list[Checkpoint]
 
     @property
     def family(self) -> Family:
         return self.base.family
 
-    @property
-    def names(self) -> list[str]:
-        return [teacher.name for teacher in self.config.teachers]
+    @cached_property
+    def former(self) -> Styles | None:
+        """The styles that are there already, where a merged checkpoint is extended."""
+        return read_styles(self.base.path) if self.base.styles else None
 
     @property
-    def prediction_types(self) -> list[PredictionType]:
-        """What each teacher predicts: what the config says, else what its file says."""
-        return [
-            said.prediction_type or checkpoint.prediction_type
-            for said, checkpoint in zip(self.config.teachers, self.teachers, strict=True)
+    def names(self) -> list[str]:
+        """Of all styles, in codebook order."""
+        return [style.name for style in self.styles]
+
+    @cached_property
+    def teachers(self) -> list[Teacher]:
+        """Who teaches; the former self, where there is one and it regularises, comes first."""
+        count = len(self.former.styles) if self.former else 0
+        former = []
+        if self.former and self.config.train.regularization:
+            rows = tuple(range(count))
+            kind = self.base.prediction_type
+            former = [Teacher(self.base, kind, None, rows, self.former.prompts)]
+        return former + [
+            Teacher(
+                checkpoint,
+                said.prediction_type or checkpoint.prediction_type,
+                said.clip_skip,
+                (row,),
+            )
+            for row, (said, checkpoint) in enumerate(
+                zip(self.config.teachers, self.checkpoints, strict=True), start=count
+            )
         ]
 
     @property
@@ -57,11 +85,16 @@ class Ingredients:
         return sum(tensor.numel() for tensor in self.base.unet_tensors().values())
 
     @cached_property
-    def styles(self) -> list[Style]:
+    def new_styles(self) -> list[Style]:
         return [
-            Style(name, checkpoint.sha256, "checkpoint", checkpoint.path.name)
-            for name, checkpoint in zip(self.names, self.teachers, strict=True)
+            Style(said.name, checkpoint.sha256, checkpoint.kind, checkpoint.source)
+            for said, checkpoint in zip(self.config.teachers, self.checkpoints, strict=True)
         ]
+
+    @cached_property
+    def styles(self) -> list[Style]:
+        """All styles, in codebook order."""
+        return [*(self.former.styles if self.former else ()), *self.new_styles]
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -72,8 +105,12 @@ class Ingredients:
             config["data"][key] = path.name if path else None
         return {
             "method": "dmm",
-            "base": {"path": self.base.path.name, "sha256": self.base.sha256},
-            "teachers": [vars(style) for style in self.styles],
+            "base": {"path": self.base.source, "sha256": self.base.sha256},
+            "teachers": [
+                {**vars(style), **checkpoint.made_of}
+                for style, checkpoint in zip(self.new_styles, self.checkpoints, strict=True)
+            ],
+            **({"extends": self.former.recipe} if self.former else {}),
             "config": {key: config[key] for key in ("preset", "data", "train")},
         }
 
@@ -110,14 +147,8 @@ def open_ingredients(config: MergeConfig) -> Ingredients:
             f"{base.path} has no {lacking}, and the base gives the merged file its text encoder "
             "and VAE. Choose a full checkpoint as `base`."
         )
-    teachers = [open_checkpoint(teacher.path) for teacher in config.teachers]
-    for teacher in teachers:
-        _refuse_other_architecture(base, teacher)
-        if not teacher.text_encoder_configs:
-            raise DmmError(
-                f"{teacher.path} has no text encoder, so what it was trained to read is unknown. "
-                "Choose the full checkpoint."
-            )
+    opened = {base.path: base}  # many LoRAs may stand on one file, which is hashed once
+    teachers = [_open_teacher(teacher, base, opened) for teacher in config.teachers]
     ingredients = Ingredients(config, base, teachers)
     _, height, width = ingredients.latent_shape
     levels = len(base.unet_config["block_out_channels"]) - 1
@@ -126,7 +157,44 @@ def open_ingredients(config: MergeConfig) -> Ingredients:
             f"`data.resolution` {list(config.data.resolution)} gives a latent of {width} x "
             f"{height}, which the UNet cannot halve {levels} times. Choose multiples of 64."
         )
+    _refuse_impossible_extension(ingredients)
     return ingredients
+
+
+def _refuse_impossible_extension(ingredients: Ingredients) -> None:
+    base, train = ingredients.base, ingredients.config.train
+    if not ingredients.former:
+        return
+    if train.start_from == "average":
+        raise DmmError(
+            f"{base.path} is a merged checkpoint, which is extended from where it stands; "
+            "`train.start_from: average` would lose its styles. Use `base`."
+        )
+    folded = [name.casefold() for name in ingredients.former.names]
+    for teacher in ingredients.config.teachers:
+        if teacher.name.casefold() in folded:
+            raise DmmError(
+                f"{base.path} has a style {teacher.name!r} already. "
+                f"Give the teacher {teacher.path} another `name`."
+            )
+
+
+def _open_teacher(
+    said: TeacherConfig, base: Checkpoint, opened: dict[Path, Checkpoint]
+) -> Checkpoint:
+    path = said.path or base.path
+    if path not in opened:
+        opened[path] = open_checkpoint(path)
+    checkpoint = opened[path]
+    _refuse_other_architecture(base, checkpoint)
+    if not checkpoint.text_encoder_configs:
+        raise DmmError(
+            f"{path} has no text encoder, so what it was trained to read is unknown. "
+            "Choose the full checkpoint."
+        )
+    if not said.loras:
+        return checkpoint
+    return with_loras(checkpoint, [open_lora(lora.path, lora.weight) for lora in said.loras])
 
 
 def _refuse_other_architecture(base: Checkpoint, teacher: Checkpoint) -> None:

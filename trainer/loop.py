@@ -77,7 +77,7 @@ class TrainingLoop:
     ) -> None:
         self.config, self.accelerator, self.names = config, accelerator, names
         self.teachers, self.prediction_type, self.run_folder = teachers, prediction_type, run_folder
-        self.plan = PairPlan.of(config, len(names))
+        self.plan = PairPlan.of(config, len(teachers.teachers))
         self.diffusion = Diffusion(accelerator.device)
         self.time_ids = time_ids.to(accelerator.device) if time_ids is not None else None
         self.workers = workers
@@ -86,6 +86,7 @@ class TrainingLoop:
             prepared.student_text,
             prepared.teacher_text,
             self.plan,
+            taught=[teacher.styles for teacher in teachers.teachers],
             caption_dropout=config.caption_dropout,
             seed=config.seed,
             micro_batch_size=config.micro_batch_size,
@@ -138,7 +139,7 @@ class TrainingLoop:
             batch_size=None,
             sampler=range(done, config.steps),
             num_workers=self.workers,
-            persistent_workers=False,
+            worker_init_fn=_ignore_interrupt,
         )
         previous = self._listen()
         began = time.monotonic()
@@ -194,17 +195,18 @@ class TrainingLoop:
                 noisy[rows],
                 batch.timesteps[rows],
                 text,
+                batch.styles[rows],
                 None if time_ids is None else time_ids[rows],
                 with_features,
             )
-            spoken = self.teachers.prediction_types[teacher]
+            spoken = self.teachers.teachers[teacher].prediction_type
             targets.append(
                 self.diffusion.convert(
                     output, noisy[rows], batch.timesteps[rows], spoken, self.prediction_type
                 )
             )
             features.append(blocks)
-        weights = F.one_hot(batch.teachers, len(self.names)).float()
+        weights = F.one_hot(batch.styles, len(self.names)).float()
         with self.accelerator.autocast():
             output, ours = self.student(
                 noisy, batch.timesteps, batch.text, weights, time_ids, with_features
@@ -239,7 +241,8 @@ class TrainingLoop:
         # The sum over all processes' pairs, divided by their number; DDP takes the mean over
         # processes, hence the factor.
         share = accelerator.num_processes / config.batch_size
-        sums = torch.zeros(len(self.kinds), len(self.names), device=accelerator.device)
+        # One row a kind of loss, and last the number of pairs; one column a style.
+        sums = torch.zeros(len(self.kinds) + 1, len(self.names), device=accelerator.device)
         for number, batch in enumerate(batches, start=1):
             with ExitStack() as on_this_process_only:
                 if number < len(batches):
@@ -247,7 +250,8 @@ class TrainingLoop:
                         on_this_process_only.enter_context(accelerator.no_sync(model))
                 batch = batch.to(accelerator.device)
                 losses = self._backward(batch, share)
-            sums.index_add_(1, batch.teachers, losses)
+            counted = torch.cat([losses, torch.ones_like(losses[:1])])
+            sums.index_add_(1, batch.styles, counted)
         sums = accelerator.reduce(sums, "sum")
         self._refuse_not_finite(step, sums)
         norm = accelerator.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
@@ -258,7 +262,7 @@ class TrainingLoop:
             self.adversary.step()
         if self.ema:
             self.ema.step(self.plain_student.parameters())
-        return self._figures(step, sums, norm)
+        return self._figures(sums, norm)
 
     def _backward(self, batch: Batch, share: float) -> Tensor:
         """Adds a micro-batch to the gradients; gives each kind of loss of each pair, [K, P]."""
@@ -287,7 +291,7 @@ class TrainingLoop:
         return None if self.time_ids is None else self.time_ids.expand(pairs, -1)
 
     def _refuse_not_finite(self, step: int, sums: Tensor) -> None:
-        for loss, row in zip(self.kinds, sums.tolist(), strict=True):
+        for loss, row in zip(self.kinds, sums[:-1].tolist(), strict=True):
             for name, value in zip(self.names, row, strict=True):
                 if not math.isfinite(value):
                     raise DmmError(
@@ -297,19 +301,16 @@ class TrainingLoop:
                         "The last saved state is whole."
                     )
 
-    def _figures(self, step: int, sums: Tensor, norm: Tensor) -> dict[str, Any]:
-        counts = torch.bincount(
-            torch.tensor([teacher for teacher, _ in self.plan.pairs(step - 1)]),
-            minlength=len(self.names),
-        ).tolist()
-        means = (sums.sum(1) / self.config.batch_size).tolist()
+    def _figures(self, sums: Tensor, norm: Tensor) -> dict[str, Any]:
+        *sums, counts = sums.tolist()
+        means = [sum(row) / self.config.batch_size for row in sums]
         return {
             **dict(zip(self.kinds, means, strict=True)),
             "gradient_norm": float(norm),
             "learning_rate": self.schedule.get_last_lr()[0],
             "teachers": {
                 name: value / count
-                for name, value, count in zip(self.names, sums[0].tolist(), counts, strict=True)
+                for name, value, count in zip(self.names, sums[0], counts, strict=True)
                 if count
             },
         }
@@ -327,6 +328,11 @@ class TrainingLoop:
             return self._stop_asked
         asked = torch.tensor(float(self._stop_asked), device=self.accelerator.device)
         return bool(self.accelerator.reduce(asked, "sum"))
+
+
+def _ignore_interrupt(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one ends its step and needs its data."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:

@@ -25,9 +25,12 @@ def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
 
 
 def critic_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
-    """What the discriminator looks with; the part on top of it is small."""
-    has_critic = ingredients.config.train.adversarial_weight > 0
-    return teacher_bytes(ingredients, dtype) if has_critic else 0
+    """What the discriminator looks with, a UNet down to its middle; what is on top is small."""
+    if not ingredients.config.train.adversarial_weight:
+        return 0
+    tensors = ingredients.base.unet_tensors().items()
+    down = sum(tensor.numel() for name, tensor in tensors if not name.startswith("up_blocks."))
+    return down * dtype.itemsize
 
 
 def teacher_slots(ingredients: Ingredients, dtype: torch.dtype, device: torch.device) -> int:

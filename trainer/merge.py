@@ -75,7 +75,6 @@ def training_loop(
     dtype = DTYPES[config.train.precision]
     teachers = TeacherPool(
         ingredients.teachers,
-        ingredients.prediction_types,
         device,
         dtype,
         config.train.teacher_slots or teacher_slots(ingredients, dtype, device),
@@ -99,9 +98,12 @@ def new_student(ingredients: Ingredients) -> Student:
     """The student before its first step; its codebook is drawn from torch's generator."""
     unet = ingredients.base.load_unet(torch.float32)
     if ingredients.config.train.start_from == "average":
-        unet.load_state_dict(averaged(teacher.unet_tensors() for teacher in ingredients.teachers))
+        unet.load_state_dict(averaged(file.unet_tensors() for file in ingredients.checkpoints))
     unet.train().requires_grad_(True)
-    return Student(unet, StylePrompts(len(ingredients.teachers), ingredients.dim))
+    prompts = StylePrompts(len(ingredients.checkpoints), ingredients.dim)
+    if ingredients.former:
+        prompts = ingredients.former.prompts.extended(prompts.codebook)
+    return Student(unet, prompts)
 
 
 def new_accelerator(config: MergeConfig) -> Accelerator:
@@ -147,6 +149,7 @@ def _same_run_or_refuse(
         "teachers_per_sample": config.train.teachers_per_sample,
         "seed": config.train.seed,
         "start_from": config.train.start_from,
+        "regularization": config.train.regularization,
     }
     wanted = fingerprint({key: str(value) for key, value in fixed.items()})
     mark = config.run_folder / "run-id"

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
+from torch import Tensor
 
+from dmm.injection import styled
 from trainer.cache import Examples, refuse_not_finite
-from trainer.checkpoint import Checkpoint
 from trainer.data import Prompts
-from trainer.diffusion import PredictionType
 from trainer.fingerprint import fingerprint
 from trainer.sampling import sample_latents, sdxl_time_ids
 from trainer.shards import Batch, Shards, batched, compute
+from trainer.teachers import Teacher
 from trainer.text import TextEmbedding, TextEncoders
 
 ROWS_PER_SHARD = 32  # a painting costs some 25 times what encoding a picture does
@@ -24,11 +25,16 @@ ROWS_PER_SHARD = 32  # a painting costs some 25 times what encoding a picture do
 
 @dataclass(frozen=True)
 class Painter:
-    """A teacher that paints."""
+    """A teacher that paints in one of its styles."""
 
-    checkpoint: Checkpoint
+    teacher: Teacher
+    style: int
     text: TextEncoders
-    prediction_type: PredictionType
+
+    def vector(self) -> Tensor | None:
+        """What makes the teacher paint in the style, [d]."""
+        vectors = self.teacher.vectors(torch.tensor([self.style]))
+        return None if vectors is None else vectors[0]
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def _paint(
 ) -> Shards:
     @functools.cache
     def unet() -> UNet2DConditionModel:
-        return painter.checkpoint.load_unet(dtype).to(device)
+        return painter.teacher.checkpoint.load_unet(dtype).to(device)
 
     @functools.cache
     def negative() -> TextEmbedding:
@@ -102,24 +108,27 @@ def _paint(
     def paint(rows: range) -> Iterator[Batch]:
         for batch in batched(rows, batch_size):
             prompts = [texts[row] for row in batch]
-            latents = sample_latents(
-                unet(),
-                painter.text.encode(prompts).to(device, dtype),
-                negative(),
-                shape=settings.shape,
-                seeds=[settings.seed + row for row in batch],
-                steps=settings.steps,
-                guidance=settings.guidance,
-                prediction_type=painter.prediction_type,
-                time_ids=sdxl_time_ids(*settings.resolution),
-            )
-            refuse_not_finite(latents, [f"{painter.checkpoint.path}: {text}" for text in prompts])
+            with styled(unet(), painter.vector()) as painting:
+                latents = sample_latents(
+                    painting,
+                    painter.text.encode(prompts).to(device, dtype),
+                    negative(),
+                    shape=settings.shape,
+                    seeds=[settings.seed + row for row in batch],
+                    steps=settings.steps,
+                    guidance=settings.guidance,
+                    prediction_type=painter.teacher.prediction_type,
+                    time_ids=sdxl_time_ids(*settings.resolution),
+                )
+            path = painter.teacher.checkpoint.path
+            refuse_not_finite(latents, [f"{path}: {text}" for text in prompts])
             yield {"latents": latents}
 
     made_from = {
-        "unet": painter.checkpoint.sha256,
+        "unet": painter.teacher.checkpoint.sha256,
+        "style": painter.style if painter.teacher.prompts else None,
         "encoders": painter.text.fingerprint,
-        "prediction_type": painter.prediction_type,
+        "prediction_type": painter.teacher.prediction_type,
         "prompts": fingerprint(texts),
         "settings": vars(settings),
         "dtype": str(dtype),

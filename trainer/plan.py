@@ -18,6 +18,7 @@ from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.prepare import open_source
 from trainer.student import predict
+from trainer.teachers import Teacher
 from trainer.text import TextEmbedding
 
 
@@ -40,18 +41,15 @@ def describe_plan(config: MergeConfig) -> str:
     painted = isinstance(source, Prompts)
     count = len(source)
     if painted and config.data.painting.pictures_per_teacher:
-        count = config.data.painting.pictures_per_teacher * len(ingredients.teachers)
+        count = config.data.painting.pictures_per_teacher * len(ingredients.names)
     latents = count * math.prod(ingredients.latent_shape) * 2
     rows = [
         ("base", f"{config.base} ({ingredients.family}, {ingredients.base.prediction_type})"),
+        *([("extends", ", ".join(ingredients.former.names))] if ingredients.former else []),
         *(
-            (f"teacher {name}", f"{checkpoint.path} ({kind})")
-            for name, checkpoint, kind in zip(
-                ingredients.names,
-                ingredients.teachers,
-                ingredients.prediction_types,
-                strict=True,
-            )
+            (f"teacher {ingredients.names[teacher.styles[0]]}", _described(teacher))
+            for teacher in ingredients.teachers
+            if teacher.prompts is None
         ),
         ("data", f"{count} {'latents the teachers paint' if painted else 'pictures'}"),
         ("cache", f"{config.cache_folder}: {_size(latents)} of latents, and the text embeddings"),
@@ -75,7 +73,7 @@ def describe_plan(config: MergeConfig) -> str:
 def _seconds_a_pair(ingredients: Ingredients, device: torch.device, dtype: torch.dtype) -> float:
     """Student forwards, backward and a teacher's forward for one pair, the second of two tries."""
     student = new_student(ingredients).to(device)
-    teacher = ingredients.teachers[0].load_unet(dtype).to(device)
+    teacher = ingredients.checkpoints[-1].load_unet(dtype).to(device)
     encoders = ingredients.base.text_encoder_configs
     length = encoders[0]["max_position_embeddings"]
     width = ingredients.base.unet_config["cross_attention_dim"]
@@ -87,8 +85,8 @@ def _seconds_a_pair(ingredients: Ingredients, device: torch.device, dtype: torch
     noisy = torch.randn(1, *ingredients.latent_shape, device=device)
     timesteps = torch.full((1,), 500, device=device)
     time_ids = torch.full((1, 6), 512.0, device=device)
-    weights = torch.ones(1, len(ingredients.teachers), device=device)
-    spoken, wanted = ingredients.prediction_types[0], ingredients.base.prediction_type
+    weights = torch.ones(1, len(ingredients.names), device=device)
+    spoken, wanted = ingredients.teachers[-1].prediction_type, ingredients.base.prediction_type
     for _ in range(2):
         began = time.perf_counter()
         with torch.no_grad():
@@ -102,6 +100,10 @@ def _seconds_a_pair(ingredients: Ingredients, device: torch.device, dtype: torch
         if device.type == "cuda":
             torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def _described(teacher: Teacher) -> str:
+    return f"{teacher.checkpoint.source} ({teacher.prediction_type})"
 
 
 def _size(count: int) -> str:

@@ -51,15 +51,14 @@ def prepare(
     """
     config, folder = ingredients.config, ingredients.config.cache_folder
     encoders = [
-        TextEncoders(checkpoint, said.clip_skip, device)
-        for checkpoint, said in zip(ingredients.teachers, config.teachers, strict=True)
+        TextEncoders(teacher.checkpoint, teacher.clip_skip, device)
+        for teacher in ingredients.teachers
     ]
     if isinstance(source, Prompts):
         painters = [
-            Painter(checkpoint, text, prediction_type)
-            for checkpoint, text, prediction_type in zip(
-                ingredients.teachers, encoders, ingredients.prediction_types, strict=True
-            )
+            Painter(teacher, style, text)
+            for teacher, text in zip(ingredients.teachers, encoders, strict=True)
+            for style in teacher.styles
         ]
         painting = config.data.painting
         settings = PaintSettings(

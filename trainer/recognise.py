@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 KINDS = {
-    "a LoRA, which changes a checkpoint and is none; merge it into its base first": (
+    "a LoRA, which changes a checkpoint and is none (a teacher's stands under `loras`)": (
         r"lora_(unet|te\d?|transformer)_|.*[._](lora[._](A|B|up|down)|hada_w\d|lokr_w\d)\b"
     ),
     "a ControlNet": r"control_model\.|controlnet_cond_embedding\.|input_hint_block\.",

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 # Run as a script, Python puts this folder first on the path; the packages lie one above.
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,6 +20,9 @@ os.environ.setdefault("USE_LIBUV", "0")  # torch's builds for Windows lack it, a
 import typer
 
 from dmm.errors import DmmError
+
+if TYPE_CHECKING:
+    from trainer.config import MergeConfig
 
 FORMAT_WARNING = warnings.formatwarning
 
@@ -44,16 +47,38 @@ def merge(
 ) -> None:
     """Merge checkpoints. The same command again goes on where it stopped."""
     from trainer.config import load_config
-    from trainer.loop import Stopped
-    from trainer.merge import merge as run_merge
 
-    try:
-        written = run_merge(load_config(config, overrides), overwrite=overwrite)
-    except Stopped as stopped:
-        _say(f"{stopped} Run the same command again to go on.", err=True)
-        raise typer.Exit(130) from None
-    for path in written:
-        _say(path.resolve())
+    _merge(load_config(config, overrides), overwrite)
+
+
+@app.command()
+def extend(
+    merged: Annotated[Path, typer.Argument(help="The merged checkpoint to add styles to.")],
+    new: Annotated[
+        list[Path], typer.Option("--with", help="A teacher of a new style; repeat for more.")
+    ],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    overrides: Overrides = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file that says the rest: data, train and so on.")
+    ] = None,
+    regularization: Annotated[
+        bool, typer.Option(help="Without it the old styles are forgotten, as the paper shows.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+) -> None:
+    """Add styles to a merged checkpoint; the teachers of its own styles are not needed again."""
+    from dmm.merged import read_styles
+    from trainer.config import load_config
+
+    read_styles(merged)  # a plain checkpoint is refused
+    said = {
+        "base": str(merged),
+        "teachers": [{"path": str(path)} for path in new],
+        "output": str(output),
+        "train": {"regularization": regularization},
+    }
+    _merge(load_config(config, overrides, said), overwrite)
 
 
 @app.command()
@@ -154,6 +179,19 @@ def rename(
     pairs = dict(word.partition("=")[::2] for word in renames)
     rename_styles(merged, pairs, output, overwrite=overwrite)
     typer.echo(output.resolve())
+
+
+def _merge(config: MergeConfig, overwrite: bool) -> None:
+    from trainer.loop import Stopped
+    from trainer.merge import merge as run_merge
+
+    try:
+        written = run_merge(config, overwrite=overwrite)
+    except Stopped as stopped:
+        _say(f"{stopped} Run the same command again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for path in written:
+        _say(path.resolve())
 
 
 def _say(message: object, err: bool = False) -> None:

@@ -7,12 +7,16 @@ architecture, so one slot serves them all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from dmm.injection import styled
+from dmm.style_prompts import StylePrompts
 from trainer.checkpoint import Checkpoint
 from trainer.diffusion import PredictionType
 from trainer.features import captured_features
@@ -20,26 +24,52 @@ from trainer.student import predict
 from trainer.text import TextEmbedding
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """What the student learns one style from, or several.
+
+    Several come from its former self: the merged checkpoint that a merge extends, frozen, which
+    keeps the student from forgetting the styles it has (paper, section 3.5).
+
+    Attributes:
+        prediction_type: what it predicts.
+        clip_skip: how its captions are read; None = as its family does.
+        styles: the rows of the student's codebook that it teaches.
+        prompts: the former self's; row i is the student's row `styles[i]`.
+    """
+
+    checkpoint: Checkpoint
+    prediction_type: PredictionType
+    clip_skip: int | None
+    styles: tuple[int, ...]
+    prompts: StylePrompts | None = None
+
+    @torch.no_grad()
+    def vectors(self, styles: Tensor) -> Tensor | None:
+        """What makes it paint in those rows' styles, [P, d]; None for one that has one style."""
+        if self.prompts is None:
+            return None
+        rows = styles.cpu() - self.styles[0]
+        return self.prompts(torch.eye(len(self.styles))[rows])
+
+
 class TeacherPool:
     """Teachers in turn on a few slots, the longest unused giving way.
 
     Args:
-        checkpoints: of one architecture.
-        prediction_types: what each teacher predicts.
+        teachers: of one architecture.
         device, dtype: where, and in what, they compute.
         slots: how many stay on the device at once.
     """
 
     def __init__(
         self,
-        checkpoints: Sequence[Checkpoint],
-        prediction_types: Sequence[PredictionType],
+        teachers: Sequence[Teacher],
         device: torch.device | str,
         dtype: torch.dtype,
         slots: int,
     ) -> None:
-        self.prediction_types = list(prediction_types)
-        self._checkpoints = list(checkpoints)
+        self.teachers = list(teachers)
         self._device, self._dtype, self._slots = device, dtype, slots
         self._resident: dict[int, UNet2DConditionModel] = {}  # the longest unused comes first
 
@@ -50,12 +80,20 @@ class TeacherPool:
         noisy: Tensor,
         timesteps: Tensor,
         text: TextEmbedding,
+        styles: Tensor,
         time_ids: Tensor | None = None,
         with_features: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
-        """A teacher's prediction, in its own parametrisation, and its blocks' outputs."""
-        unet = self.unet(teacher)
-        with captured_features(unet, with_features) as features:
+        """A teacher's prediction, in its own parametrisation, and its blocks' outputs.
+
+        Args:
+            teacher: its number.
+            styles: which of its styles each pair is in, as rows of the student's codebook, [P].
+        """
+        with (
+            self.painting(teacher, styles) as unet,
+            captured_features(unet, with_features) as features,
+        ):
             output = predict(
                 unet,
                 noisy.to(self._dtype),
@@ -65,8 +103,13 @@ class TeacherPool:
             )
         return output.float(), features
 
-    def unet(self, teacher: int) -> UNet2DConditionModel:
-        """A teacher, on the device."""
+    @contextmanager
+    def painting(self, teacher: int, styles: Tensor) -> Iterator[UNet2DConditionModel]:
+        """Within the block: a teacher on the device, painting samples in the given styles, [P]."""
+        with styled(self._unet(teacher), self.teachers[teacher].vectors(styles)) as unet:
+            yield unet
+
+    def _unet(self, teacher: int) -> UNet2DConditionModel:
         unet = self._resident.pop(teacher, None)
         if unet is None:
             unet = self._load(teacher)
@@ -74,7 +117,7 @@ class TeacherPool:
         return unet
 
     def _load(self, teacher: int) -> UNet2DConditionModel:
-        checkpoint = self._checkpoints[teacher]
+        checkpoint = self.teachers[teacher].checkpoint
         if len(self._resident) < self._slots:
             unet = checkpoint.load_unet(self._dtype).to(self._device)
             return unet.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Merges, and keeps the gradients of the first step as the optimizer finds them.
+"""Merges, and keeps the gradients of the last step as the optimizers find them.
 
     python -m tests.trainer.keep_gradients GRADIENTS.safetensors CONFIG [OVERRIDE…]
 
@@ -22,11 +22,14 @@ from trainer.merge import merge
 
 def keep_gradients(path: Path) -> Callable[[], None]:
     """From now on the main process writes each step's gradients to `path`; call to end it."""
+    gradients = {}
 
     def keep(optimizer: torch.optim.Optimizer, *_: object) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        network = f"{len(parameters)} tensors"  # student and discriminator differ in this
+        gradients.update({f"{network}, {index}": p.grad for index, p in enumerate(parameters)})
         if PartialState().is_main_process:
-            save_file({str(index): p.grad for index, p in enumerate(parameters)}, path)
+            save_file(gradients, path)
 
     return register_optimizer_step_pre_hook(keep).remove
 

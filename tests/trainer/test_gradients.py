@@ -21,6 +21,7 @@ OPTIONS = [
     "train.steps=1",
     "train.batch_size=7",
     "train.feature_weight=0.1",
+    "train.adversarial_weight=0.1",
     "train.max_grad_norm=1e9",
     "samples.prompts=[a cat]",
 ]
@@ -49,7 +50,7 @@ def gradients_here(config: Path, name: str, *more: str) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def gradients(config: Path) -> dict[str, Tensor]:
-    """Of one process that takes the batch as a whole."""
+    """Of student and discriminator, in one process that takes the batch as a whole."""
     return gradients_here(config, "one")
 
 

@@ -124,21 +124,23 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(merged: Path, model
     assert not [path for path in output.parent.rglob("*") if "partial" in path.name]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for a group")
 def test_interrupt_saves_and_the_same_command_goes_on(merged: Path, models: Path) -> None:
     output = models / "interrupted" / "merged.safetensors"
     words = ["merge", models / "merge.yaml", f"output={output}", "train.save_every=100"]
+    words.append("data.workers=1")
     process = subprocess.Popen(
         [*RUN, *map(str, words)],
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     lines = output.with_suffix("") / "stats.jsonl"
     while process.poll() is None and not (lines.exists() and lines.stat().st_size):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the data workers too
     _, said = process.communicate()
     assert process.returncode == 130 and "Run the same command again" in said
     assert command(*words) == 0

@@ -10,6 +10,7 @@ from trainer.checkpoint import open_checkpoint
 from trainer.data import Prompts
 from trainer.painting import Painter, PaintSettings, paint_latents
 from trainer.sampling import sample_latents, sdxl_time_ids
+from trainer.teachers import Teacher
 from trainer.text import TextEncoders
 
 SETTINGS = PaintSettings(
@@ -21,7 +22,8 @@ def painter(path, seed, prediction_type="epsilon"):
     unet, vae = nets.small_sd1_unet(seed), nets.small_vae()
     nets.write_single_file(path, unet, vae, [nets.small_clip(seed)])
     checkpoint = open_checkpoint(path)
-    return Painter(checkpoint, TextEncoders(checkpoint), prediction_type)
+    teacher = Teacher(checkpoint, prediction_type, None, (0,))
+    return Painter(teacher, 0, TextEncoders(checkpoint))
 
 
 @pytest.fixture
@@ -41,14 +43,14 @@ def prompts(tmp_path):
 
 def painted(painter, prompt, seed):
     return sample_latents(
-        painter.checkpoint.load_unet(),
+        painter.teacher.checkpoint.load_unet(),
         painter.text.encode([prompt]),
         painter.text.encode([SETTINGS.negative]),
         shape=SETTINGS.shape,
         seeds=[seed],
         steps=SETTINGS.steps,
         guidance=SETTINGS.guidance,
-        prediction_type=painter.prediction_type,
+        prediction_type=painter.teacher.prediction_type,
     )[0]
 
 
@@ -99,7 +101,7 @@ def test_sdxl_is_told_the_size(tmp_path, prompts):
     )
     checkpoint = open_checkpoint(path)
     text = TextEncoders(checkpoint)
-    artist = Painter(checkpoint, text, "epsilon")
+    artist = Painter(Teacher(checkpoint, "epsilon", None, (0,)), 0, text)
     examples = paint_latents([artist], prompts, SETTINGS, tmp_path / "cache")
     expected = sample_latents(
         checkpoint.load_unet(),

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from dmm.errors import DmmError
 from trainer.architecture import NETWORKS, Config, Family
 from trainer.checkpoint.network import Network
+from trainer.fingerprint import files_sha256
 
 PredictionType = Literal["epsilon", "v_prediction"]
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -92,16 +91,22 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file, as the WebUI and its mergers know it; in a folder, of the UNet's."""
-        digest = hashlib.sha256()
-        size = sum(path.stat().st_size for path in self.weight_files)
-        title = f"Hashing {self.path.name}"
-        with tqdm(total=size, desc=title, unit="B", unit_scale=True, delay=3, leave=False) as bar:
-            for path in self.weight_files:
-                with path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-                        bar.update(len(block))
-        return digest.hexdigest()
+        return files_sha256(self.weight_files, self.path.name)
+
+    @property
+    def kind(self) -> str:
+        """What a style learned from it is said to come from."""
+        return "checkpoint"
+
+    @property
+    def source(self) -> str:
+        """The names of its files, without their folders."""
+        return self.path.name
+
+    @property
+    def made_of(self) -> Mapping[str, Any]:
+        """What else a recipe says of it; JSON values only."""
+        return {}
 
     def _network(self, name: str) -> Network:
         if name not in self.networks:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dmm import layouts
 from trainer.architecture import Family
 
+NETWORKS = ("unet", "text_encoder", "text_encoder_2")
+
 FLAT = {
     "unet": ("lora_unet_",),
     "text_encoder": ("lora_te_", "lora_te1_"),

@@ -1,0 +1,141 @@
+"""Incremental merging: new styles come in, the old ones stay (paper, section 3.5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dmm.injection import styled
+from dmm.merged import read_styles
+from tests import nets
+from tests.trainer.merging import command, networks, run_merge, statistics, write_models
+from trainer.checkpoint import open_checkpoint
+from trainer.student import predict
+from trainer.text import TextEmbedding
+
+OLD = ["ink", "Anime", "oil"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    nets.write_single_file(folder / "pen.safetensors", *networks("sd1", 7))
+    nets.write_single_file(folder / "xl.safetensors", *networks("sdxl", 1))
+    return write_models(folder)
+
+
+@pytest.fixture(scope="module")
+def merged(config: Path) -> Path:
+    return run_merge(config)
+
+
+@pytest.fixture(scope="module")
+def extended(config: Path, merged: Path) -> Path:
+    return extend(config, merged, "extended")
+
+
+@pytest.fixture(scope="module")
+def forgetful(config: Path, merged: Path) -> Path:
+    return extend(config, merged, "forgetful", "--no-regularization")
+
+
+def extend(config: Path, merged: Path, name: str, *options: str) -> Path:
+    folder = config.parent
+    output = folder / name / "merged.safetensors"
+    words = [
+        *("extend", merged, "--with", folder / "pen.safetensors", "--output", output),
+        *("--config", rest(folder), "train.steps=40", *options),
+    ]
+    assert command(*words) == 0
+    return output
+
+
+def rest(folder: Path) -> Path:
+    """All of a merge but for what `extend` says itself."""
+    lines = (folder / "merge.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    path = folder / "rest.yaml"
+    said = ("base:", "teachers:", "output:")
+    kept = [line for line in lines if not line.startswith(said)]
+    path.write_text("".join(kept), encoding="utf-8")
+    return path
+
+
+@torch.no_grad()
+def painted(path: Path, style: str) -> Tensor:
+    """The UNet's output in a style, on noise that is always the same."""
+    generator = torch.Generator().manual_seed(3)
+    noisy = torch.randn(8, 4, 8, 8, generator=generator)
+    text = TextEmbedding(torch.randn(8, 77, nets.TEXT_WIDTH, generator=generator))
+    timesteps = torch.arange(60, 1000, 120)
+    file = open_checkpoint(path)
+    if not file.styles:
+        return predict(file.load_unet(), noisy, timesteps, text)
+    styles = read_styles(path)
+    vector = styles.prompts(torch.eye(len(styles.names))[styles.names.index(style)])
+    with styled(file.load_unet(), vector) as unet:
+        return predict(unet, noisy, timesteps, text)
+
+
+def drift(extended: Path, merged: Path) -> float:
+    """How far the old styles moved, in mean squared error."""
+    moved = [(painted(extended, style) - painted(merged, style)).square().mean() for style in OLD]
+    return sum(moved).item() / len(moved)
+
+
+def test_new_style_follows_the_old_ones(extended: Path, merged: Path) -> None:
+    styles = read_styles(extended)
+    assert styles.names == [*OLD, "pen"]
+    assert styles.styles[:3] == read_styles(merged).styles
+    assert styles.recipe["extends"] == read_styles(merged).recipe
+    assert [teacher["name"] for teacher in styles.recipe["teachers"]] == ["pen"]
+
+
+def test_all_styles_are_trained_in_turn(extended: Path) -> None:
+    seen = {name for line in statistics(extended) for name in line["teachers"]}
+    assert seen == {*OLD, "pen"}
+
+
+def test_the_first_step_starts_from_where_the_old_styles_stand(extended: Path) -> None:
+    """The student is its former self then, so there is nothing to mend in the old styles."""
+    first = statistics(extended)[0]["teachers"]
+    assert all(first[name] < 1e-3 * first["pen"] for name in OLD if name in first)
+
+
+def test_the_new_style_is_learned(extended: Path, merged: Path, config: Path) -> None:
+    teacher = painted(config.parent / "pen.safetensors", "")
+    before = (painted(merged, "oil") - teacher).square().mean()
+    assert (painted(extended, "pen") - teacher).square().mean() < 0.9 * before
+
+
+def test_regularization_keeps_the_old_styles(extended: Path, forgetful: Path, merged: Path) -> None:
+    assert {*statistics(forgetful)[0]["teachers"]} == {"pen"}
+    assert drift(extended, merged) < 0.5 * drift(forgetful, merged)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["extend", "oil.safetensors", "--with", "pen.safetensors"], "plain checkpoint"),
+        (["extend", "MERGED", "--with", "ink.safetensors"], "has a style 'ink' already"),
+        (
+            ["extend", "MERGED", "--with", "pen.safetensors", "train.start_from=average"],
+            "would lose its styles",
+        ),
+        (["extend", "MERGED", "--with", "xl.safetensors"], "sdxl family"),
+    ],
+)
+def test_bad_input(
+    config: Path, merged: Path, words: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    folder = config.parent
+    paths = [
+        merged if word == "MERGED" else folder / word if word.endswith("tensors") else word
+        for word in words
+    ]
+    output = folder / "bad" / "merged.safetensors"
+    assert command(*paths, "--output", output, "--config", rest(folder)) == 2
+    assert message in capsys.readouterr().err
+    assert not output.parent.exists()

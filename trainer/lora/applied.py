@@ -1,0 +1,102 @@
+"""A checkpoint with LoRAs on it, which the rest of the trainer takes for a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from trainer.checkpoint import Checkpoint
+from trainer.fingerprint import fingerprint
+from trainer.lora.factors import Factors
+from trainer.lora.file import Lora
+
+
+@dataclass(frozen=True)
+class LoraCheckpoint(Checkpoint):
+    """A checkpoint whose tensors are changed as they are read.
+
+    Attributes:
+        plain: the checkpoint without them.
+    """
+
+    plain: Checkpoint
+    loras: tuple[Lora, ...]
+
+    @property
+    def kind(self) -> str:
+        return "lora"
+
+    @property
+    def source(self) -> str:
+        return " + ".join([self.plain.source, *map(str, self.loras)])
+
+    @property
+    def made_of(self) -> Mapping[str, Any]:
+        return {
+            "checkpoint": {"path": self.plain.source, "sha256": self.plain.sha256},
+            "loras": [
+                {"path": lora.path.name, "sha256": lora.sha256, "weight": lora.weight}
+                for lora in self.loras
+            ],
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the hashes of checkpoint and LoRAs, and of the weights."""
+        loras = [(lora.sha256, lora.weight) for lora in self.loras]
+        return fingerprint("loras on a checkpoint", self.plain.sha256, loras)
+
+
+class ChangedTensors(Mapping[str, Tensor]):
+    """Tensors with changes added as they are read: W + Σ weight · ΔW, in float32.
+
+    Those that nothing changes stay as they are.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        changes: Mapping[str, Sequence[tuple[float, Factors]]],
+    ) -> None:
+        self.tensors = tensors
+        self.changes = changes
+
+    def __getitem__(self, key: str) -> Tensor:
+        tensor = self.tensors[key]
+        if key not in self.changes:
+            return tensor
+        tensor = tensor.float()
+        for weight, factors in self.changes[key]:
+            tensor = tensor.add(factors.change().reshape(tensor.shape), alpha=weight)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def with_loras(checkpoint: Checkpoint, loras: Sequence[Lora]) -> LoraCheckpoint:
+    """The checkpoint with LoRAs on it, one after the other; nothing is computed yet.
+
+    Raises:
+        DmmError: a LoRA does not fit the checkpoint.
+    """
+    added: dict[str, dict[str, list[tuple[float, Factors]]]] = {}
+    for lora in loras:
+        for network, weight, factors in lora.changes(checkpoint):
+            of_network = added.setdefault(network, {})
+            of_network.setdefault(weight, []).append((lora.weight, factors))
+    networks = {
+        name: replace(network, tensors=ChangedTensors(network.tensors, added[name]))
+        if name in added
+        else network
+        for name, network in checkpoint.networks.items()
+    }
+    same = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
+    return LoraCheckpoint(**(same | {"networks": networks}), plain=checkpoint, loras=tuple(loras))
