@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,22 @@ from dmm.errors import DmmError
 from dmm.layouts import UNET_PREFIX
 from dmm.metadata import Family, Style, read_dmm_entry, read_styles_entry
 from dmm.style_prompts import StylePrompts, mlp_name, style_tensor_names
-from dmm.tensors import open_tensors, save_tensors
+from dmm.tensors import TensorFile, open_tensors, save_tensors
 
 
 @dataclass
 class Styles:
-    """A file's styles: the prompts, and what each is called."""
+    """A file's styles: the prompts, and what each is called.
+
+    `metadata` is the file's own as it stands there, `recipe` the part of it that tells how the
+    file was made.
+    """
 
     prompts: StylePrompts
     styles: list[Style]
     family: Family
     recipe: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -59,7 +64,18 @@ def read_styles(path: str | Path) -> Styles:
         DmmError: the file cannot be read, has no styles, or its style tensors do not fit together.
     """
     path = Path(path)
-    file = open_tensors(_unet_file(path) if path.is_dir() else path)
+    return styles_in(open_tensors(_unet_file(path) if path.is_dir() else path), path)
+
+
+def styles_in(file: TensorFile, path: Path) -> Styles:
+    """The styles of an open file, for whoever reads the rest of it as well.
+
+    Args:
+        path: what the user chose, the file or its folder, for its side file and for messages.
+
+    Raises:
+        DmmError: as `read_styles`.
+    """
     where = find_styles(dict.fromkeys(file))
     if not where:
         raise DmmError(
@@ -77,6 +93,7 @@ def read_styles(path: str | Path) -> Styles:
         styles=read_styles_entry(_side_names(path) or entry.get("styles"), prompts.num_styles),
         family="sdxl" if mlp_name(where) == "add_embedding2" else "sd1",
         recipe=recipe if isinstance(recipe, dict) else {},
+        metadata=file.metadata,
     )
 
 
@@ -89,8 +106,7 @@ def write_style_file(
     overwrite=False,
 ) -> None:
     """Writes the style tensors alone: ~13 MB in fp32, ~6.6 MB in fp16 at d = 1280."""
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in styles.tensors().items()}
-    save_tensors(path, tensors, metadata, overwrite=overwrite)
+    save_tensors(path, Stored(styles.tensors(), dtype), metadata, overwrite=overwrite)
 
 
 def write_merged(
@@ -108,12 +124,27 @@ def write_merged(
         checkpoint: UNet, VAE and text encoders under the names of the single-file layout.
         dtype: of every floating point tensor in the file.
     """
-    tensors = {**checkpoint, **styles.tensors()}
-    stored = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in tensors.items()
-    }
-    save_tensors(path, stored, metadata, overwrite=overwrite)
+    save_tensors(
+        path, Stored({**checkpoint, **styles.tensors()}, dtype), metadata, overwrite=overwrite
+    )
+
+
+class Stored(Mapping[str, Tensor]):
+    """Tensors as a file keeps them, each cast when it is asked for: one copy at a time."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+        self._tensors = tensors
+        self._dtype = dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def _unet_file(folder: Path) -> Path:
@@ -127,10 +158,13 @@ def _unet_file(folder: Path) -> Path:
     )
 
 
+def side_file(path: Path) -> Path:
+    """`<checkpoint>.styles.json`, a JSON list of names that go before the file's own."""
+    return path.with_name(f"{path.name if path.is_dir() else path.stem}.styles.json")
+
+
 def _side_names(path: Path) -> object:
-    """The names in `<checkpoint>.styles.json`, a JSON list, which go before the file's own."""
-    stem = path.name if path.is_dir() else path.stem
-    side = path.with_name(f"{stem}.styles.json")
+    side = side_file(path)
     if not side.exists():
         return None
     try:

@@ -47,13 +47,14 @@ def merged_metadata(
         recipe: how the file was made; JSON values only.
         resolution: width and height it was trained at, in pixels; None where nobody knows.
     """
+    size = {"modelspec.resolution": f"{resolution[0]}x{resolution[1]}"} if resolution else {}
     return {
+        **size,
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": _ARCHITECTURES[family],
         "modelspec.implementation": _IMPLEMENTATION,
         "modelspec.title": title,
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "modelspec.resolution": f"{resolution[0]}x{resolution[1]}",
         "modelspec.prediction_type": "v" if prediction_type == "v_prediction" else "epsilon",
         **styles_metadata(styles, recipe),
     }

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from dmm.errors import DmmError
 
+Size = tuple[int, int]
+"""Height and width."""
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -21,53 +24,46 @@ class Regions:
         masks: [B, R, H, W], each region's share of every place, summing to 1 over R. None where
             one style covers the whole picture (R = 1).
 
-    B is 1 where all pictures are painted alike, in either of the two.
+    In either, B is 1 where all pictures are alike. For a larger batch they are repeated in turn.
     """
 
     vectors: Tensor
     masks: Tensor | None = None
 
     @property
-    def dim(self) -> int:
-        return self.vectors.shape[-1]
+    def constant(self) -> bool:
+        """True: the same at every step (see `dmm.schedules.Plan`)."""
+        return True
 
     @property
     def has_style(self) -> bool:
         """False where nothing is to be added to the UNet anywhere."""
         return bool(self.vectors.any())
 
-    @property
-    def pictures(self) -> int:
-        """How many pictures are told apart; 1 where all are painted alike."""
-        return max(len(self.vectors), 1 if self.masks is None else len(self.masks))
-
     def at(self, progress: float) -> Regions:
-        """Itself: a style that does not change over the steps (see `dmm.schedules.Style`)."""
+        """Itself (see `dmm.schedules.Plan`)."""
         return self
 
-    def mask_or_ones(self, size: tuple[int, int]) -> Tensor:
-        """The masks, [B, R, *size] for a style that covers the whole picture."""
-        return torch.ones(1, 1, *size) if self.masks is None else self.masks
+    def check_batch(self, batch: int) -> None:
+        """Raises DmmError where the styles or masks do not go evenly into a batch of pictures."""
+        for tensor, what in ((self.vectors, "styles"), (self.masks, "masks")):
+            if tensor is not None and batch % len(tensor):
+                raise DmmError(
+                    f"There are {what} for {len(tensor)} pictures, but the batch has {batch}. "
+                    f"Make the batch {len(tensor)} pictures, or a multiple of that."
+                )
 
-    def resized(self, size: tuple[int, int]) -> Regions:
-        """The same with masks of (H, W) `size`."""
+    def check_shape(self, height: int, width: int) -> None:
+        """Raises DmmError where the masks are not of the picture's shape, whatever their size."""
         if self.masks is None:
-            return self
-        return Regions(self.vectors, resize_masks(self.masks, size))
-
-    def repeated(self, batch: int) -> Regions:
-        """For a batch of pictures, repeated in turn: picture i is painted as picture i mod B.
-
-        Raises:
-            DmmError: the batch is not a multiple of the pictures told apart.
-        """
-        if batch % self.pictures:
+            return
+        mask_height, mask_width = self.masks.shape[-2:]
+        # Sizes are multiples of 8, so two of one shape may still differ by a rounded pixel.
+        if abs(mask_width * height - width * mask_height) >= 8 * max(mask_height, height):
             raise DmmError(
-                f"The styles or masks are for {self.pictures} pictures, but the batch has {batch}. "
-                f"Make the batch {self.pictures} pictures, or a multiple of that."
+                f"The masks are {mask_width}×{mask_height}, which is not the shape of the picture, "
+                f"{width}×{height}. Paint them on a picture of that size."
             )
-        masks = None if self.masks is None else _repeat(self.masks, batch)
-        return Regions(_repeat(self.vectors, batch), masks)
 
 
 def whole_picture(vector: Tensor) -> Regions:
@@ -76,62 +72,72 @@ def whole_picture(vector: Tensor) -> Regions:
 
 
 def no_style(dim: int) -> Regions:
-    """The average of the styles (rebuttal Q.21), for a UNet whose time embedding has `dim` d."""
+    """The average of the styles (rebuttal Q.21); `dim` is d, the width of the style vectors."""
     return whole_picture(torch.zeros(dim))
 
 
-def share(masks: Sequence[Tensor]) -> Tensor:
-    """Divides every place among regions and a base.
+def resize(masks: Tensor, size: Size) -> Tensor:
+    """Masks [B, R, H, W] at another size: where they shrink, each place is an average."""
+    return masks if masks.shape[-2:] == size else F.interpolate(masks, size=size, mode="area")
 
-    Where masks overlap beyond 1 they share the place; what they leave goes to the base.
+
+def repeat(tensor: Tensor, batch: int) -> Tensor:
+    """[B, …] for a batch that is a multiple of B, repeated in turn: sample i is i mod B."""
+    if len(tensor) == 1:
+        return tensor.expand(batch, *tensor.shape[1:])
+    return tensor.repeat(batch // len(tensor), *(1,) * (tensor.ndim - 1))
+
+
+def feather(mask: Tensor, pixels: int) -> Tensor:
+    """Softens a mask's edges: it rises from 0 to 1 within so many pixels on either side of them.
+
+    Args:
+        mask: [H, W] or [B, H, W]. Where it is uniform it stays exactly as it is.
+    """
+    soft = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    # Two boxes of half the width make a ramp that starts and ends smoothly.
+    for radius in (pixels // 2, pixels - pixels // 2):
+        for kernel in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+            high, wide = kernel[0] // 2, kernel[1] // 2
+            padded = F.pad(soft, (wide, wide, high, high), mode="replicate")
+            soft = F.avg_pool2d(padded, kernel, stride=1)
+    return soft.reshape(mask.shape)
+
+
+def share(masks: Sequence[Tensor]) -> Tensor:
+    """Divides every place of a picture among regions, and a base where they leave something.
+
+    Overlapping masks share: where they add up to more than 1 they are scaled to 1.
 
     Args:
         masks: a mask a region, [H, W] or [B, H, W], from 0 to 1.
 
     Returns:
-        [B, R + 1, H, W] summing to 1 over its second dimension, the base first.
+        [B, R + 1, H, W] summing to 1 over the second dimension, whose first entry is the base.
 
     Raises:
-        DmmError: a mask is empty, holds NaN, or differs from the others in size or batch.
+        DmmError: a mask is empty or holds NaN, or its size or batch differs from the others'.
     """
-    checked = [_checked(mask, number) for number, mask in enumerate(masks, start=1)]
-    batch = max(len(mask) for mask in checked)
-    for number, mask in enumerate(checked, start=1):
-        if mask.shape[1:] != checked[0].shape[1:]:
+    masks = [_checked(mask, number) for number, mask in enumerate(masks, start=1)]
+    batch = max(len(mask) for mask in masks)
+    for number, mask in enumerate(masks, start=1):
+        if mask.shape[1:] != masks[0].shape[1:]:
+            sizes = [f"{mask.shape[2]}×{mask.shape[1]}" for mask in (masks[0], mask)]
             raise DmmError(
-                f"The mask of region {number} is {_size(mask)}, that of region 1 {_size(checked[0])}"
-                ". Paint all masks of a picture at one size, best that of the picture."
+                f"The mask of region 1 is {sizes[0]}, that of region {number} is {sizes[1]}. "
+                "Paint all masks at one size, best that of the picture."
             )
         if len(mask) not in (1, batch):
             raise DmmError(
-                f"The mask of region {number} is a batch of {len(mask)}, another is one of {batch}."
-                " Give every region one mask, or one for each picture."
+                f"The mask of region {number} is a batch of {len(mask)}, another one of {batch}. "
+                "Give every region one mask for all pictures, or one for each."
             )
-    stacked = torch.stack([mask.expand(batch, -1, -1) for mask in checked], dim=1)
-    total = stacked.sum(dim=1, keepdim=True)
-    base = (1 - total).clamp(min=0)
-    return torch.cat([base, stacked / total.clamp(min=1)], dim=1)
+    regions = torch.stack([mask.expand(batch, -1, -1) for mask in masks], dim=1)
+    total = regions.sum(dim=1, keepdim=True)
+    return torch.cat([(1 - total).clamp(min=0), regions / total.clamp(min=1)], dim=1)
 
 
-def feather(mask: Tensor, pixels: int) -> Tensor:
-    """Softens a mask's edges, so that it rises from 0 to 1 over twice that many pixels.
-
-    Args:
-        mask: [H, W] or [B, H, W]; a uniform one stays exactly as it is.
-        pixels: of the mask, on either side of an edge.
-    """
-    if pixels <= 0:
-        return mask
-    soft = mask.reshape(-1, 1, *mask.shape[-2:]).float()
-    # A box twice half as wide is a triangle. The average of equal numbers is exactly that number.
-    for radius in (pixels // 2, pixels - pixels // 2):
-        for kernel in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
-            margin = (kernel[1] // 2, kernel[1] // 2, kernel[0] // 2, kernel[0] // 2)
-            soft = F.avg_pool2d(F.pad(soft, margin, mode="replicate"), kernel, stride=1)
-    return soft.reshape(mask.shape)
-
-
-def compose(weights: Tensor, parts: Sequence[Regions]) -> Regions:
+def compose(weights: Tensor, *parts: Regions) -> Regions:
     """Lays several styles into one picture.
 
     Args:
@@ -139,17 +145,90 @@ def compose(weights: Tensor, parts: Sequence[Regions]) -> Regions:
         parts: P styles, which may be divided into regions themselves.
 
     Returns:
-        Regions with those that cover nothing left out; one that covers all has no mask, and so
-        paints exactly as the same style without regions.
+        All their regions but those that cover nothing. One that covers everything has no mask, and
+        so paints bit for bit as the same style for the whole picture.
     """
     size = tuple(weights.shape[-2:])
-    masks = [
-        weights[:, number : number + 1] * part.mask_or_ones(size).to(weights)
-        for number, part in enumerate(_of_one_size([Regions(weights, weights), *parts])[1:])
-    ]
-    batch = max(len(tensor) for tensor in (*masks, *(part.vectors for part in parts)))
-    mask = torch.cat([_repeat(mask, batch) for mask in masks], dim=1)
-    vectors = torch.cat([_repeat(part.vectors, batch) for part in parts], dim=1)
-    covers = [region for region in range(mask.shape[1]) if mask[:, region].any()]
-    vectors, mask = vectors[:, covers], mask[:, covers]
-    return Regions(vectors) if len(covers) == 1 and (mask == 1).all() else Regions(vectors, mask)
+    masks = []
+    for weight, part in zip(weights.split(1, dim=1), parts, strict=True):
+        part.check_shape(*size)
+        masks.append(weight if part.masks is None else weight * resize(part.masks, size))
+    mask = _side_by_side(masks)
+    vectors = _side_by_side([part.vectors for part in parts])
+    used = [region for region in range(mask.shape[1]) if mask[:, region].any()]
+    covers_all = len(used) == 1 and bool((mask[:, used] == 1).all())
+    return Regions(vectors[:, used], None if covers_all else mask[:, used])
+
+
+def mix_regions(first: Regions, second: Regions, weight: float) -> Regions:
+    """What lies between two styles: (1 − weight) · first + weight · second."""
+    masks = first.masks if second.masks is None else second.masks
+    if masks is None:
+        both = _side_by_side([first.vectors, second.vectors])
+        return Regions(torch.lerp(both[:, :1], both[:, 1:], weight))
+    weights = torch.tensor([1 - weight, weight]).reshape(1, 2, 1, 1)
+    return compose(weights.expand(-1, -1, *masks.shape[-2:]), first, second)
+
+
+def aligned(parts: Sequence[Regions]) -> list[Regions]:
+    """The same styles with equally many regions, and masks of one size or none: ready to stack.
+
+    The regions that are added cover nothing.
+    """
+    sizes = [tuple(part.masks.shape[-2:]) for part in parts if part.masks is not None]
+    if not sizes:
+        return list(parts)
+    size, regions = max(sizes), max(part.vectors.shape[1] for part in parts)
+    padded = []
+    for part in parts:
+        part.check_shape(*size)
+        whole = part.vectors.new_ones(1, 1, *size)
+        masks = whole if part.masks is None else resize(part.masks, size)
+        missing = regions - part.vectors.shape[1]
+        padded.append(
+            Regions(F.pad(part.vectors, (0, 0, 0, missing)), F.pad(masks, (0,) * 5 + (missing,)))
+        )
+    return padded
+
+
+def per_picture(*parts: Regions) -> Regions:
+    """A style for each picture of the batch, each of them for a single picture.
+
+    Raises:
+        DmmError: a part is for several pictures itself.
+    """
+    for part in parts:
+        part.check_batch(1)
+    stacked = aligned(parts)
+    masks = None if stacked[0].masks is None else torch.cat([part.masks for part in stacked])
+    return Regions(torch.cat([part.vectors for part in stacked]), masks)
+
+
+def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+    """[B, ·, …] along the second dimension, what is alike for all pictures being repeated."""
+    batch = max(len(tensor) for tensor in tensors)
+    for tensor in tensors:
+        if batch % len(tensor):
+            raise DmmError(
+                f"One style is for {len(tensor)} pictures, another for {batch}. "
+                "Give both equally many pictures."
+            )
+    return torch.cat([repeat(tensor, batch) for tensor in tensors], dim=1)
+
+
+def _checked(mask: Tensor, number: int) -> Tensor:
+    """A mask as float [B, H, W] from 0 to 1."""
+    if mask.ndim not in (2, 3) or 0 in mask.shape:
+        raise DmmError(
+            f"The mask of region {number} has the shape {list(mask.shape)}. "
+            "Give a mask [height, width], or a batch of them."
+        )
+    mask = mask.detach().float().cpu().reshape(-1, *mask.shape[-2:])
+    if not mask.isfinite().all():
+        raise DmmError(f"The mask of region {number} holds NaN or infinity. Paint it again.")
+    if not (mask > 0).any():
+        raise DmmError(
+            f"The mask of region {number} is empty: it covers nothing. "
+            "Paint where its style shall hold, or remove the region."
+        )
+    return mask.clamp(0, 1)

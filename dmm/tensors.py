@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import struct
@@ -161,13 +162,16 @@ def _open_pickle(path: Path) -> TensorFile:
 
 
 def _load_weights(path: Path) -> object:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
-    with warnings.catch_warnings():
+    with path.open("rb") as file, warnings.catch_warnings():
+        # Only the zip format, torch's own since 1.6, can be memory-mapped, and only by its name;
+        # but a name that ends in .safetensors torch believes more than the content.
+        mapped = file.read(2) == b"PK" and path.suffix != ".safetensors"
+        file.seek(0)
         # Old files in unusual pickle protocols either load or raise; the warning adds nothing.
         warnings.simplefilter("ignore", UserWarning)
-        # Only the zip format, torch's own since 1.6, can be memory-mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        return torch.load(
+            path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
+        )
 
 
 def save_tensors(
@@ -192,9 +196,10 @@ def save_tensors(
     path = Path(path)
     if path.exists() and not overwrite:
         raise DmmError(f"{path} exists already. Choose another name, or allow overwriting it.")
+    kinds = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
     # Widest numbers first, as the format wants: each tensor starts at a multiple of its width.
-    keys = sorted(tensors, key=lambda key: -tensors[key].element_size())
-    header, size = _safetensors_header({key: tensors[key] for key in keys}, metadata)
+    keys = sorted(kinds, key=lambda key: -kinds[key][1].itemsize)
+    header, size = _safetensors_header({key: kinds[key] for key in keys}, metadata)
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,16 +226,16 @@ def save_tensors(
 
 
 def _safetensors_header(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+    kinds: Mapping[str, tuple[tuple[int, ...], torch.dtype]], metadata: Mapping[str, str]
 ) -> tuple[bytes, int]:
     """The bytes before the first tensor, and the size of the whole file."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
-    for key, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * tensor.element_size()
+    for key, (shape, dtype) in kinds.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
         header[key] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": DTYPE_NAMES[dtype],
+            "shape": list(shape),
             "data_offsets": [start, end],
         }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -295,7 +300,7 @@ def _what_is_wrong(path: Path) -> str:
             if any(len(pair) != 2 or not 0 <= pair[0] <= pair[1] for pair in offsets):
                 raise ValueError
             needed = 8 + length + max((end for _, end in offsets), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return "has a damaged header, which is no tensor table. Download or copy it again."
     if needed != size:
         state = "is truncated" if needed > size else "has bytes that belong to no tensor"

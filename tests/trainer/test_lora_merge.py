@@ -107,7 +107,7 @@ def test_plan_and_inspect(merged: Path, models: Path, capsys: pytest.CaptureFixt
         (["teachers.2.loras.1.wieght=0.6"], "did you mean `weight`"),
         (["teachers.1.loras=[]"], "give a `path`, or `loras` to stand on the base"),
         (["teachers.1.loras=[none.safetensors]"], "none.safetensors does not exist"),
-        (["teachers.1.loras=[{models}/base.safetensors]"], "a LoRA is needed"),
+        (["teachers.1.loras=[{models}/base.safetensors]"], "is a checkpoint; a LoRA is needed"),
         (["teachers.1.loras.0.weight=.nan"], "finite number"),
         (["base={models}/pen.safetensors"], "(a teacher's stands under `loras`)"),
     ],

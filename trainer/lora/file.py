@@ -10,6 +10,7 @@ from math import sqrt
 from pathlib import Path
 
 from dmm.errors import DmmError
+from dmm.layouts import UNET_PREFIX
 from dmm.tensors import TensorFile, open_tensors
 from trainer.architecture import Misfit, listed
 from trainer.checkpoint import Checkpoint
@@ -135,7 +136,9 @@ def open_lora(path: str | Path, weight: float = 1.0) -> Lora:
             f"{path} is {kind}: {listed(names)}. LoRA, LoCon and LoHa can be used here. {MERGE_IT}"
         )
     if not modules:
-        raise DmmError(f"{path} is {recognise(file)}; a LoRA is needed here.")
+        whole = any(key.startswith(UNET_PREFIX) for key in file)
+        kind = "a checkpoint" if whole else recognise(file)
+        raise DmmError(f"{path} is {kind}; a LoRA is needed here.")
     if unknown:
         raise DmmError(
             f"{path} holds tensors besides its LoRA that cannot be used here: {listed(unknown)}. "

@@ -1,0 +1,1 @@
+"""The door for ComfyUI: nodes, routes and the front end, over `dmm`."""

@@ -1,0 +1,94 @@
+"""The nodes of the authors' plugin (songtianhui/ComfyUI-DMM), so that its workflows run here.
+
+Same ids, inputs and outputs. Unlike there, a style belongs to the MODEL it was applied to: two
+branches of a graph do not share it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+
+from comfyui_dmm.folders import CHECKPOINTS, fingerprint, is_offered, model_file
+from comfyui_dmm.nodes_load import STYLES_OF_MODEL, load_checkpoint
+from comfyui_dmm.sampling import with_style
+from comfyui_dmm.sockets import Style
+from dmm.errors import DmmError
+from dmm.regions import whole_picture
+from dmm.resolving import resolve
+
+
+class AuthorsLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DMMLoader",
+            display_name="DMMLoader (authors' workflows)",
+            category="DMM",
+            description="For workflows of the authors' plugin. Load DMM Checkpoint does more.",
+            inputs=[
+                io.Combo.Input(
+                    "ckpt_name",
+                    options=folder_paths.get_filename_list(CHECKPOINTS),
+                    tooltip="A merged checkpoint from the checkpoints folder.",
+                )
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model, in no style until DMMApply picks one."),
+                io.Clip.Output(tooltip="The text encoder that the styles were learned with."),
+                io.Vae.Output(tooltip="For encoding and decoding pictures."),
+            ],
+            is_deprecated=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, ckpt_name: str | None) -> bool | str:
+        return is_offered(ckpt_name, CHECKPOINTS)
+
+    @classmethod
+    def fingerprint_inputs(cls, ckpt_name: str | None) -> str:
+        return fingerprint(ckpt_name, CHECKPOINTS)
+
+    @classmethod
+    def execute(cls, ckpt_name: str) -> io.NodeOutput:
+        model, clip, vae, _styles = load_checkpoint(model_file(ckpt_name, CHECKPOINTS))
+        return io.NodeOutput(model, clip, vae)
+
+
+class AuthorsApply(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DMMApply",
+            display_name="DMMApply (authors' workflows)",
+            category="DMM",
+            description="For workflows of the authors' plugin. Apply DMM Style does more.",
+            inputs=[
+                io.Model.Input("model", tooltip="A model from one of the DMM loaders."),
+                io.Int.Input("index", default=0, min=0, tooltip="The style's number, from 0."),
+            ],
+            outputs=[io.Model.Output(tooltip="The model, painting in that style.")],
+            is_deprecated=True,
+        )
+
+    @classmethod
+    def execute(cls, model: Any, index: int) -> io.NodeOutput:
+        styles = model.get_attachment(STYLES_OF_MODEL)
+        if styles is None:
+            raise DmmError(
+                "The model has no styles. Load it with DMMLoader or Load DMM Checkpoint, or use "
+                "Load DMM Styles and Apply DMM Style."
+            )
+        if index >= len(styles.names):
+            raise DmmError(
+                f"There is no style number {index}: the file has the styles 0 to "
+                f"{len(styles.names) - 1} ({', '.join(styles.names)})."
+            )
+        vector = resolve(styles, {styles.names[index]: 1.0})
+        style = Style(whole_picture(vector), styles.family, styles.prompts.dim)
+        return io.NodeOutput(with_style(model, style))
+
+
+NODES = [AuthorsLoader, AuthorsApply]

@@ -1,0 +1,215 @@
+"""Pictures larger than the UNet knows, painted in overlapping tiles at every step.
+
+Mixture of Diffusers (arXiv 2302.02412) blends the tiles' predictions by Gaussian weights,
+MultiDiffusion (arXiv 2302.08113) averages them. Tiles are laid where the host evaluates its
+conditionings, so whatever belongs to a place is cropped along: masks, areas, our regions, the
+inpainting image and the hints of ControlNets.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import comfy.conds
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from comfy.utils import common_upscale
+from torch import Tensor
+
+from dmm.errors import DmmError
+
+KEY = "dmm_tiles"
+
+Cond = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a picture is divided, in latents.
+
+    Attributes:
+        height: of a tile.
+        width: of a tile.
+        overlap: of neighbours, at least.
+        gaussian: weigh a tile's middle most; else all of it alike.
+        wrap: the right edge is the left one's neighbour.
+    """
+
+    height: int
+    width: int
+    overlap: int
+    gaussian: bool
+    wrap: bool
+
+    def tiles(self, height: int, width: int) -> list[Tile]:
+        """The tiles of a picture, which cover it."""
+        high, wide = min(self.height, height), min(self.width, width)
+        rows = _starts(height, high, self.overlap)
+        columns = _starts(width, wide, self.overlap, wrap=self.wrap)
+        return [Tile(top, left, high, wide, height, width) for top in rows for left in columns]
+
+    def weights(self, tile: Tile) -> Tensor:
+        """Of a tile's predictions, [height, width]."""
+        if not self.gaussian:
+            return torch.ones(tile.height, tile.width)
+        return _gaussian(tile.height)[:, None] * _gaussian(tile.width)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a picture, in latents; it may reach over the right edge back to the left."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    picture_height: int
+    picture_width: int
+
+    def columns(self, scale: int = 1) -> Tensor:
+        columns = torch.arange(self.left * scale, (self.left + self.width) * scale)
+        return columns % (self.picture_width * scale)
+
+    def crop(self, picture: Tensor) -> Tensor:
+        """The tile's part of [..., h, w], at a whole multiple of the latents' size."""
+        scale = picture.shape[-1] // self.picture_width
+        rows = picture.narrow(-2, self.top * scale, self.height * scale)
+        return rows.index_select(-1, self.columns(scale).to(picture.device))
+
+    def add(self, picture: Tensor, part: Tensor) -> None:
+        """Adds the tile's part to a picture of the latents' size, in place."""
+        rows = picture.narrow(-2, self.top, self.height)
+        rows.index_add_(-1, self.columns().to(picture.device), part)
+
+
+def in_tiles(model: ModelPatcher, tiling: Tiling) -> ModelPatcher:
+    """A clone of the MODEL that paints in tiles, instead of those it had."""
+    wrappers = _TileWrappers(tiling)
+    clone = model.clone()
+    for kind, wrapper in (
+        (WrappersMP.OUTER_SAMPLE, wrappers.outer_sample),
+        (WrappersMP.CALC_COND_BATCH, wrappers.calc_cond_batch),
+    ):
+        clone.remove_wrappers_with_key(kind, KEY)
+        clone.add_wrapper_with_key(kind, KEY, wrapper)
+    return clone
+
+
+class _TileWrappers:
+    """The wrappers of one MODEL, and the ControlNets cropped for a sampling run."""
+
+    def __init__(self, tiling: Tiling) -> None:
+        self.tiling = tiling
+        self._controls: dict[tuple[Any, Tile], Any] = {}
+
+    def outer_sample(self, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
+        """Around a sampling run: forgets its ControlNets at the end."""
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            self._controls.clear()
+
+    def calc_cond_batch(
+        self,
+        executor: WrapperExecutor,
+        model: Any,
+        conds: list[list[Cond] | None],
+        x_in: Tensor,
+        timestep: Tensor,
+        model_options: dict,
+    ) -> list[Tensor]:
+        """Around a step: paints tile by tile."""
+        groups = [group and list(_without_areas(group, x_in, timestep)) for group in conds]
+        sums = [torch.zeros_like(x_in) for _ in groups]
+        weight_sum = torch.zeros_like(x_in[:1, :1])
+        for tile in self.tiling.tiles(*x_in.shape[-2:]):
+            weights = self.tiling.weights(tile).to(x_in)[None, None]
+            cropped = [group and list(self._crop(group, tile)) for group in groups]
+            parts = executor(model, cropped, tile.crop(x_in), timestep, model_options)
+            for picture, part in zip((weight_sum, *sums), (1, *parts), strict=True):
+                tile.add(picture, weights * part)
+        return [picture / weight_sum for picture in sums]
+
+    def _crop(self, group: list[Cond], tile: Tile) -> Iterator[Cond]:
+        """The conditionings that have a say in a tile, cropped to it."""
+        for cond in group:
+            cropped = {**cond, "model_conds": _crop_model_conds(cond["model_conds"], tile)}
+            if "mask" in cond:
+                cropped["mask"] = tile.crop(cond["mask"])
+                if not cropped["mask"].any():
+                    continue
+            if "control" in cond:
+                cropped["control"] = self._crop_control(cond["control"], tile)
+            yield cropped
+
+    def _crop_control(self, control: Any, tile: Tile) -> Any:
+        """A ControlNet that sees its hint's part, the same object at every step of the run."""
+        if (control, tile) not in self._controls:
+            cropped = copy.copy(control)
+            cropped.cond_hint = cropped.extra_concat = None
+            cropped.cond_hint_original = _crop_hint(control.cond_hint_original, control, tile)
+            cropped.extra_concat_orig = [
+                _crop_hint(extra, control, tile) for extra in control.extra_concat_orig
+            ]
+            if control.previous_controlnet is not None:
+                cropped.previous_controlnet = self._crop_control(control.previous_controlnet, tile)
+            self._controls[control, tile] = cropped
+        return self._controls[control, tile]
+
+
+def _starts(length: int, tile: int, overlap: int, *, wrap: bool = False) -> list[int]:
+    """Where the tiles along one side begin: as few as overlap enough, evenly spread."""
+    step = max(tile - overlap, 1)
+    if wrap:
+        count = ceil(length / step)
+        return [number * length // count for number in range(count)]
+    gaps = ceil((length - tile) / step)
+    return [number * (length - tile) // gaps for number in range(gaps + 1)] if gaps else [0]
+
+
+def _gaussian(length: int) -> Tensor:
+    """The authors' weights: a variance of 0.01 where the tile is 1 long."""
+    distance = (torch.arange(length) - (length - 1) / 2) / length
+    return torch.exp(-(distance**2) / (2 * 0.01))
+
+
+def _without_areas(group: list[Cond], x_in: Tensor, timestep: Tensor) -> Iterator[Cond]:
+    """Conditionings whose areas have become masks, with the host's own soft edges."""
+    for cond in group:
+        if "gligen" in cond:
+            raise DmmError(
+                "GLIGEN places its boxes in the whole picture, which does not go with DMM Mixture "
+                "of Diffusers. Remove one of them."
+            )
+        if "area" not in cond:
+            yield cond
+        elif (placed := comfy.samplers.get_area_and_mult(cond, x_in, timestep)) is not None:
+            high, wide, top, left = placed.area
+            mask = torch.zeros_like(x_in[:, 0])
+            mask[:, top : top + high, left : left + wide] = placed.mult[:, 0]
+            replaced = ("area", "mask", "mask_strength", "strength")
+            kept = {name: value for name, value in cond.items() if name not in replaced}
+            yield {**kept, "mask": mask}
+
+
+def _crop_model_conds(conds: dict[str, Any], tile: Tile) -> dict[str, Any]:
+    return {
+        name: value._copy_with(tile.crop(value.cond))
+        if isinstance(value, comfy.conds.CONDNoiseShape)
+        else value
+        for name, value in conds.items()
+    }
+
+
+def _crop_hint(hint: Tensor, control: Any, tile: Tile) -> Tensor:
+    scale = control.compression_ratio
+    if control.vae is not None:
+        scale *= control.vae.spacial_compression_encode()
+    size = (tile.picture_width * scale, tile.picture_height * scale)
+    return tile.crop(common_upscale(hint, *size, control.upscale_algorithm, "center"))

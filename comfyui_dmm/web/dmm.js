@@ -1,0 +1,64 @@
+// The pack's front end: nodes that know a file's styles before anything has run.
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { forgetStyles, stylesIn } from "./file_styles.js";
+import { setUpMix, showSliders } from "./style_mix.js";
+import { setUpPicker, showNames } from "./style_picker.js";
+import { loadTexts, text } from "./texts.js";
+import { allNodes, stylesFile } from "./upstream.js";
+import { calling } from "./widgets.js";
+
+const NODES = {
+  DMM_StyleMix: { setUp: setUpMix, show: showSliders },
+  DMM_Style: { setUp: setUpPicker, show: showNames },
+};
+
+/** What each node shows now, so that a change elsewhere in the graph redraws nothing. */
+const shown = new WeakMap();
+
+app.registerExtension({
+  name: "DMM",
+
+  async init() {
+    await loadTexts();
+    // Tells of every change the user made: of links and files, in subgraphs and by undoing too.
+    api.addEventListener("graphChanged", refreshAll);
+  },
+
+  nodeCreated(node) {
+    const kind = NODES[node.comfyClass];
+    if (!kind) return;
+    kind.setUp(node);
+    node.onConnectionsChange = calling(node.onConnectionsChange, () => refresh(node));
+  },
+
+  afterConfigureGraph: refreshAll,
+
+  refreshComboInNodes() {
+    forgetStyles();
+    for (const node of allNodes()) shown.delete(node);
+    refreshAll();
+  },
+});
+
+function refreshAll() {
+  for (const node of allNodes()) if (NODES[node.comfyClass]) refresh(node);
+}
+
+async function refresh(node) {
+  if (!node.graph || app.configuringGraph) return;
+  const file = stylesFile(node, "styles");
+  const fed = node.inputs.map((input) => input.link != null);
+  const state = JSON.stringify([file ?? String(file), fed]);
+  if (shown.get(node) === state) return;
+  shown.set(node, state);
+  const view = await viewOf(file);
+  if (shown.get(node) === state) NODES[node.comfyClass].show(node, view);
+}
+
+async function viewOf(file) {
+  if (file === null) return { problem: text("connectLoader") };
+  if (file === undefined) return { problem: text("unknownFile") };
+  return stylesIn(file);
+}

@@ -1,0 +1,33 @@
+// The style names in a file, asked from the server once.
+
+import { api } from "../../scripts/api.js";
+
+const answers = new Map();
+
+/**
+ * @param file its name, and the model folders it may lie in, first come first served.
+ * @returns a promise of {styles}, and of {problem} where there are none: why, in words.
+ */
+export function stylesIn(file) {
+  const query = new URLSearchParams([
+    ["name", file.name],
+    ...file.folders.map((folder) => ["folder", folder]),
+  ]).toString();
+  if (!answers.has(query)) answers.set(query, ask(query));
+  return answers.get(query);
+}
+
+/** Forget the answers: files may have changed. */
+export function forgetStyles() {
+  answers.clear();
+}
+
+async function ask(query) {
+  try {
+    const { styles, problem, error } = await (await api.fetchApi(`/dmm/styles?${query}`)).json();
+    return { styles, problem: problem ?? error };
+  } catch (error) {
+    answers.delete(query); // the server was away: ask again next time
+    return { problem: String(error) };
+  }
+}

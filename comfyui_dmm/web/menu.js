@@ -1,0 +1,26 @@
+// Menus of names that come from strangers' files: shown as text, never as HTML.
+
+/**
+ * Opens a menu where the event happened.
+ * @param entries {label, run?, disabled?, entries?} each; null draws a line.
+ */
+export function openMenu(event, entries, title) {
+  new LiteGraph.ContextMenu(entries.map(toItem), { event, title, className: "dark" });
+}
+
+function toItem(entry) {
+  if (entry === null) return null;
+  return {
+    content: escapeHtml(entry.label),
+    disabled: entry.disabled,
+    callback: entry.run,
+    has_submenu: Boolean(entry.entries),
+    submenu: entry.entries && { options: entry.entries.map(toItem) },
+  };
+}
+
+function escapeHtml(label) {
+  const element = document.createElement("span");
+  element.textContent = label;
+  return element.innerHTML;
+}

@@ -1,0 +1,46 @@
+// DMM Style: the style's name is chosen from those in the file.
+
+import { openMenu } from "./menu.js";
+import { findStyle } from "./mix.js";
+import { addNote } from "./note.js";
+import { text } from "./texts.js";
+import { fitHeight, keepOwnWidgets, removeAdded } from "./widgets.js";
+
+const ARROW = 40; // litegraph steps through a combo's values this near to its ends
+
+export function setUpPicker(node) {
+  keepOwnWidgets(node);
+}
+
+/** Offers the names of another file; without them the field takes any text. */
+export function showNames(node, { styles, problem }) {
+  removeAdded(node);
+  const index = node.widgets.findIndex((widget) => widget.name === "style");
+  const { value, label, tooltip } = node.widgets[index];
+  const field = problem ? addText(node, value) : addCombo(node, value || styles[0], styles);
+  Object.assign(field, { label, tooltip });
+  node.widgets.pop();
+  node.widgets[index] = field;
+  addNote(node, () => problem ?? (isStranger(styles, field.value) ? notInFile(field.value) : ""));
+  fitHeight(node);
+}
+
+const isStranger = (styles, name) => findStyle(styles, name) === undefined;
+const notInFile = (names) => text("notInFile", { names });
+
+function addText(node, value) {
+  return node.addWidget("text", "style", value, () => {}, {});
+}
+
+function addCombo(node, value, styles) {
+  const combo = node.addWidget("combo", "style", value, () => fitHeight(node), { values: styles });
+  const onClick = combo.onClick;
+  combo.onClick = function (options) {
+    const x = options.e.canvasX - node.pos[0];
+    if (x < ARROW || x > node.size[0] - ARROW) return onClick.call(this, options);
+    // litegraph's own menu would read the names as HTML.
+    const entries = styles.map((label) => ({ label, run: () => void this.setValue(label, options) }));
+    openMenu(options.e, entries);
+  };
+  return combo;
+}

@@ -1,0 +1,91 @@
+"""Requests written by hand, for `/sdapi/v1/txt2img` and its like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from dmm.errors import DmmError
+from dmm.mixes import format_mix, parse_mix
+from sd_webui_dmm.request import MIXINGS, Request
+
+FIELDS = ("enabled", "styles", *(field.name for field in fields(Request) if field.name != "mix"))
+
+
+def read_request(values: Mapping[str, Any], names: Sequence[str]) -> Request:
+    """Reads ``{"styles": {"ink": 0.7, "anime": 0.3}, "strength": 0.9, …}``.
+
+    Every field may be left out. A mix is an object of weights, a text as ``"ink:0.7, anime:0.3"``,
+    or a list with a weight for each style of the file. `styles` is the mix of the picture,
+    `regions` a list of mixes, or of objects with a mix under "styles"; `columns` and `rows` are
+    ratios as ``[1, 2, 1]`` or ``"1,2,1"``.
+
+    Args:
+        names: the file's style names, in its order.
+
+    Raises:
+        DmmError: a field makes no sense; the message names it.
+    """
+    for field in values:
+        if field not in FIELDS:
+            close = get_close_matches(field, FIELDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DmmError(f"There is no field {field!r}.{hint} There are: {', '.join(FIELDS)}.")
+    request: dict[str, Any] = {"mix": _mix(values.get("styles", ""), "styles", names)}
+    for field, value in values.items():
+        if field == "normalise":
+            request[field] = _typed(value, field, bool, "true or false")
+        elif field == "strength":
+            request[field] = float(_typed(value, field, (int, float), "a number"))
+        elif field == "mixing":
+            request[field] = _one_of(value, field, MIXINGS)
+        elif field == "feather":
+            request[field] = _typed(value, field, int, "a whole number of pixels")
+        elif field in ("columns", "rows"):
+            request[field] = value if isinstance(value, str) else _ratios(value, field)
+        elif field == "regions":
+            regions = enumerate(_typed(value, field, list, "a list of mixes"))
+            lines = [_region(region, f"{field}[{index}]", names) for index, region in regions]
+            request[field] = "\n".join(lines)
+    return Request(**request)
+
+
+def _region(value: object, field: str, names: Sequence[str]) -> str:
+    if isinstance(value, Mapping) and "styles" in value:
+        return _mix(value["styles"], f"{field}.styles", names)
+    return _mix(value, field, names)
+
+
+def _mix(value: object, field: str, names: Sequence[str]) -> str:
+    if isinstance(value, str):
+        return format_mix(parse_mix(value)) if value.strip() else ""
+    if isinstance(value, list):
+        if len(value) != len(names):
+            raise DmmError(
+                f"{field} has {len(value)} weights, but the file has {len(names)} styles: "
+                f"{', '.join(names)}. Give a weight for each, or name them: {{'{names[0]}': 1}}."
+            )
+        value = dict(zip(names, value, strict=True))
+    mix = _typed(value, field, Mapping, "an object of weights, as {'ink': 0.7, 'anime': 0.3}")
+    for name, weight in mix.items():
+        _typed(weight, f"{field}.{name}", (int, float), "a number")
+    return format_mix(mix)
+
+
+def _ratios(value: object, field: str) -> str:
+    return ",".join(str(ratio) for ratio in _typed(value, field, list, "ratios, as [1, 2, 1]"))
+
+
+def _one_of(value: object, field: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise DmmError(f"{field} is {value!r}. Give one of: {', '.join(map(repr, choices))}.")
+    return value
+
+
+def _typed(value: Any, field: str, kind: type | tuple[type, ...], wanted: str) -> Any:
+    # To Python, True is a number; to the person who wrote it, it is not.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise DmmError(f"{field} is {value!r}. Give {wanted}.")
+    return value

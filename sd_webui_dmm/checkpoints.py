@@ -1,0 +1,65 @@
+"""Checkpoints: what the host has loaded, and the styles in its file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from modules import sd_unet, shared
+from torch import nn
+
+from dmm.errors import DmmError
+from dmm.merged import Styles, find_styles, side_file, styles_in
+from dmm.tensors import open_tensors
+
+
+def loaded_file() -> Path:
+    """The file of the checkpoint that paints now.
+
+    Asked whenever work begins: hires fix and the refiner change it in the middle of a picture, and
+    the host tells nobody when it switches to a checkpoint that it has kept in memory.
+    """
+    return Path(shared.sd_model.sd_checkpoint_info.filename)
+
+
+def diffusion_model() -> nn.Module:
+    """The loaded UNet.
+
+    Raises:
+        DmmError: the host paints with a compiled one, which has no place for a style.
+    """
+    if getattr(sd_unet, "current_unet", None) is not None:
+        raise DmmError(
+            f"The SD Unet {sd_unet.current_unet.option.label!r} is a compiled UNet, which styles "
+            "cannot reach. Set 'SD Unet' to 'None' in the settings."
+        )
+    model = shared.sd_model
+    if hasattr(model, "forge_objects"):
+        return model.forge_objects.unet.model.diffusion_model
+    return model.model.diffusion_model
+
+
+def styles_of(path: Path) -> Styles | None:
+    """The styles of a checkpoint file, or None for a plain one.
+
+    Raises:
+        DmmError: the file has style tensors that do not fit together.
+    """
+    return _styles(path, _age(path), _age(side_file(path)))
+
+
+def _age(path: Path) -> tuple[int, int] | None:
+    """Changes when the file does; None where there is none."""
+    if not path.is_file():
+        return None
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=4)
+def _styles(path: Path, *_ages: object) -> Styles | None:
+    try:
+        file = open_tensors(path)
+    except DmmError:
+        return None  # a format of the host's own, such as GGUF
+    return styles_in(file, path) if find_styles(dict.fromkeys(file)) else None

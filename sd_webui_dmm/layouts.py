@@ -1,0 +1,53 @@
+"""Layouts: a picture divided into columns and rows."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise, product
+
+import torch
+from torch import Tensor
+
+from dmm.errors import DmmError
+from dmm.regions import Size, feather
+
+
+def parse_ratios(text: str, what: str) -> list[float]:
+    """Reads ratios such as ``"1,2,1"``; an empty text is a single part.
+
+    Args:
+        what: "columns" or "rows", for the message.
+
+    Raises:
+        DmmError: something that is not a number above 0.
+    """
+    try:
+        ratios = [float(part) for part in text.split(",")] if text.strip() else [1.0]
+    except ValueError:
+        ratios = []
+    if not ratios or not all(0 < ratio < float("inf") for ratio in ratios):
+        raise DmmError(
+            f"The {what} {text!r} are not ratios. Write numbers above 0, such as '1,2,1'."
+        )
+    return ratios
+
+
+def cells(columns: list[float], rows: list[float], size: Size, soft: int) -> list[Tensor]:
+    """The mask [H, W] of each cell, row by row; together they are 1 everywhere.
+
+    Args:
+        size: of the picture, in pixels.
+        soft: within so many pixels on either side of a border the cells blend.
+    """
+    height, width = size
+    spans = product(_spans(rows, height), _spans(columns, width))
+    masks = []
+    for (top, bottom), (left, right) in spans:
+        mask = torch.zeros(size)
+        mask[top:bottom, left:right] = 1
+        masks.append(feather(mask, soft) if soft else mask)
+    return masks
+
+
+def _spans(ratios: list[float], length: int) -> list[tuple[int, int]]:
+    ends = accumulate(ratios, initial=0.0)
+    return list(pairwise(round(end / sum(ratios) * length) for end in ends))
