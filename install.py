@@ -49,6 +49,9 @@ OLDEST_TORCH = (2, 6)  # transformers turns its models off below this
 TORCH_DISK_GB = 8 if sys.platform == "linux" else 2  # the wheels and what they unpack to
 OTHER_DISK_GB = 1
 
+# One process a core, up to four: each takes a few GB. Tests of one file stay in one process.
+IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup")
+
 INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
 
@@ -248,7 +251,7 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     prepare_environment(TRAINER_REQUIREMENTS, TEST_REQUIREMENTS)
-    return run(VENV_PYTHON, "-m", "pytest", *arguments)
+    return run(VENV_PYTHON, "-m", "pytest", *IN_PARALLEL, *arguments)
 
 
 def trainer(arguments: list[str]) -> int:
