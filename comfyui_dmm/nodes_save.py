@@ -21,7 +21,6 @@ from dmm.metadata import merged_metadata
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
-
 STALE = ("modelspec.hash_sha256", "prompt", "workflow")
 """Metadata of the file that the styles are from, which is not true of a file made out of it."""
 
@@ -56,7 +55,7 @@ def checkpoint_tensors(model: Any, clip: Any, vae: Any) -> dict[str, Tensor]:
 
 
 def metadata_of(
-    path: Path, styles: Styles, hidden: io.HiddenHolder, *, predicts_v: bool = False
+    path: Path, styles: Styles, predicts_v: bool, hidden: io.HiddenHolder
 ) -> dict[str, str]:
     """The recipe the styles came with and, unless the host is told to keep it out, the workflow."""
     kept = {key: value for key, value in styles.metadata.items() if key not in STALE}
@@ -133,7 +132,7 @@ class SaveCheckpoint(io.ComfyNode):
         path = new_file(filename_prefix)
         tensors = checkpoint_tensors(model, clip, vae)
         predicts_v = model.model.model_type == model_base.ModelType.V_PREDICTION
-        metadata = metadata_of(path, styles, cls.hidden, predicts_v=predicts_v)
+        metadata = metadata_of(path, styles, predicts_v, cls.hidden)
         write_merged(path, tensors, styles, metadata, dtype=DTYPES[dtype])
         return saved(path)
 
@@ -164,7 +163,8 @@ class SaveStyles(io.ComfyNode):
     @classmethod
     def execute(cls, styles: Styles, filename_prefix: str, dtype: str) -> io.NodeOutput:
         path = new_file(filename_prefix)
-        metadata = metadata_of(path, styles, cls.hidden)
+        predicts_v = styles.metadata.get("modelspec.prediction_type") == "v"
+        metadata = metadata_of(path, styles, predicts_v, cls.hidden)
         write_style_file(path, styles, metadata, dtype=DTYPES[dtype])
         return saved(path)
 

@@ -7,8 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from comfyui_dmm.sampling import PIXELS
-from comfyui_dmm.tiles import Tiling, in_tiles
+from comfyui_dmm.tiles import in_tiles
 from dmm.errors import DmmError
+from dmm.tiles import Tiling
 
 GAUSSIAN, UNIFORM = "gaussian", "uniform"
 

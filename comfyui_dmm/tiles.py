@@ -1,17 +1,13 @@
 """Pictures larger than the UNet knows, painted in overlapping tiles at every step.
 
-Mixture of Diffusers (arXiv 2302.02412) blends the tiles' predictions by Gaussian weights,
-MultiDiffusion (arXiv 2302.08113) averages them. Tiles are laid where the host evaluates its
-conditionings, so whatever belongs to a place is cropped along: masks, areas, our regions, the
-inpainting image and the hints of ControlNets.
+Tiles are laid where the host evaluates its conditionings, so whatever belongs to a place is cropped
+along: masks, areas, our regions, the inpainting image and the hints of ControlNets.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import comfy.conds
@@ -23,69 +19,11 @@ from comfy.utils import common_upscale
 from torch import Tensor
 
 from dmm.errors import DmmError
+from dmm.tiles import Tile, Tiling
 
 KEY = "dmm_tiles"
 
 Cond = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a picture is divided, in latents.
-
-    Attributes:
-        height: of a tile.
-        width: of a tile.
-        overlap: of neighbours, at least.
-        gaussian: weigh a tile's middle most; else all of it alike.
-        wrap: the right edge is the left one's neighbour.
-    """
-
-    height: int
-    width: int
-    overlap: int
-    gaussian: bool
-    wrap: bool
-
-    def tiles(self, height: int, width: int) -> list[Tile]:
-        """The tiles of a picture, which cover it."""
-        high, wide = min(self.height, height), min(self.width, width)
-        rows = _starts(height, high, self.overlap)
-        columns = _starts(width, wide, self.overlap, wrap=self.wrap)
-        return [Tile(top, left, high, wide, height, width) for top in rows for left in columns]
-
-    def weights(self, tile: Tile) -> Tensor:
-        """Of a tile's predictions, [height, width]."""
-        if not self.gaussian:
-            return torch.ones(tile.height, tile.width)
-        return _gaussian(tile.height)[:, None] * _gaussian(tile.width)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A part of a picture, in latents; it may reach over the right edge back to the left."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-    picture_height: int
-    picture_width: int
-
-    def columns(self, scale: int = 1) -> Tensor:
-        columns = torch.arange(self.left * scale, (self.left + self.width) * scale)
-        return columns % (self.picture_width * scale)
-
-    def crop(self, picture: Tensor) -> Tensor:
-        """The tile's part of [..., h, w], at a whole multiple of the latents' size."""
-        scale = picture.shape[-1] // self.picture_width
-        rows = picture.narrow(-2, self.top * scale, self.height * scale)
-        return rows.index_select(-1, self.columns(scale).to(picture.device))
-
-    def add(self, picture: Tensor, part: Tensor) -> None:
-        """Adds the tile's part to a picture of the latents' size, in place."""
-        rows = picture.narrow(-2, self.top, self.height)
-        rows.index_add_(-1, self.columns().to(picture.device), part)
 
 
 def in_tiles(model: ModelPatcher, tiling: Tiling) -> ModelPatcher:
@@ -161,22 +99,6 @@ class _TileWrappers:
                 cropped.previous_controlnet = self._crop_control(control.previous_controlnet, tile)
             self._controls[control, tile] = cropped
         return self._controls[control, tile]
-
-
-def _starts(length: int, tile: int, overlap: int, *, wrap: bool = False) -> list[int]:
-    """Where the tiles along one side begin: as few as overlap enough, evenly spread."""
-    step = max(tile - overlap, 1)
-    if wrap:
-        count = ceil(length / step)
-        return [number * length // count for number in range(count)]
-    gaps = ceil((length - tile) / step)
-    return [number * (length - tile) // gaps for number in range(gaps + 1)] if gaps else [0]
-
-
-def _gaussian(length: int) -> Tensor:
-    """The authors' weights: a variance of 0.01 where the tile is 1 long."""
-    distance = (torch.arange(length) - (length - 1) / 2) / length
-    return torch.exp(-(distance**2) / (2 * 0.01))
 
 
 def _without_areas(group: list[Cond], x_in: Tensor, timestep: Tensor) -> Iterator[Cond]:

@@ -1,4 +1,4 @@
-"""Injection: style vectors added to a diffusers UNet's timestep embedding."""
+"""Injection: styles added to a diffusers UNet's timestep embedding."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from dmm.hooks import Blend, attached, style_adder
+from dmm.regions import Regions
 
 
 def style_site(unet: nn.Module) -> nn.Module:
@@ -19,24 +23,50 @@ def style_site(unet: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def styled(unet: nn.Module, vectors: Tensor | None) -> Iterator[nn.Module]:
+def styled(unet: nn.Module, style: Tensor | Regions | None) -> Iterator[nn.Module]:
     """Within the block, `unet` paints in the given style; afterwards it is as it was.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
-        vectors: V(w), [d] for the whole batch or [B, d] for a style a sample (with classifier-free
-            guidance B counts both halves: the style is added to both passes). None adds nothing,
-            which is the average of the styles (rebuttal Q.21).
+        style: V(w), [d] for the whole batch or [B, d] for a style a sample (with classifier-free
+            guidance B counts both halves: the style is added to both passes), or regions. Where
+            those tell B pictures apart, sample i of the UNet's batch is painted as picture i mod
+            B. None adds nothing, which is the average of the styles (rebuttal Q.21).
     """
-    if vectors is None:
+    if isinstance(style, Tensor):
+        style = Regions(style.reshape(-1, 1, style.shape[-1]))
+    with attached(_hooks(unet, style)):
         yield unet
+
+
+def _hooks(unet: nn.Module, regions: Regions | None) -> Iterator[RemovableHandle]:
+    if regions is None:
         return
+    yield style_site(unet).register_forward_hook(style_adder(regions))
+    if regions.masks is not None:
+        blend = Blend(regions.masks)
+        for block in unet.modules():
+            if hasattr(block, "time_emb_proj"):
+                yield from _blended(block, blend)
 
-    def add_vectors(_module: nn.Module, _inputs: tuple, embedding: Tensor) -> Tensor:
-        return embedding + vectors.to(embedding)
 
-    handle = style_site(unet).register_forward_hook(add_vectors)
-    try:
-        yield unet
-    finally:
-        handle.remove()
+def _blended(block: nn.Module, blend: Blend) -> Iterator[RemovableHandle]:
+    """Lets a ResnetBlock2D take embeddings [R, B, d].
+
+    It has no room for a bias with height and width. So it goes on with the first region's, and the
+    difference to the blend of all is added to the features just before, which `conv1` gives out.
+    """
+    biases: Tensor
+
+    def take_first(_module: nn.Module, inputs: tuple) -> tuple:
+        nonlocal biases
+        features, embeddings, *others = inputs
+        biases = block.time_emb_proj(block.nonlinearity(embeddings))
+        return (features, embeddings[0], *others)
+
+    def add_difference(_module: nn.Module, _inputs: tuple, features: Tensor) -> Tensor:
+        blended = blend(biases, tuple(features.shape[-2:]))
+        return features + (blended - biases[0][:, :, None, None])
+
+    yield block.register_forward_pre_hook(take_first)
+    yield block.conv1.register_forward_hook(add_difference)

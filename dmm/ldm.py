@@ -9,14 +9,15 @@ pass: attention still sees the whole picture.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dmm.errors import DmmError
+from dmm.hooks import Blend, attached, style_adder
 from dmm.metadata import Family
-from dmm.regions import Regions, Size, repeat, resize
+from dmm.regions import Regions, Size
 
 # The width of the text embedding tells the models of the family apart.
 _MODELS = {768: "SD 1.5", 1024: "SD 2", 1280: "the SDXL refiner", 2048: "SDXL"}
@@ -67,52 +68,30 @@ def styled(unet: nn.Module, regions: Regions | None) -> Iterator[nn.Module]:
             sample i of the UNet's batch is painted as picture i mod B, so both halves of a batch
             for classifier-free guidance are styled. None adds nothing.
     """
-    with ExitStack() as hooks:
-        if regions is not None:
-            for handle in _hooks(unet, regions):
-                hooks.callback(handle.remove)
+    with attached(_hooks(unet, regions)):
         yield unet
 
 
-def _hooks(unet: nn.Module, regions: Regions) -> Iterator[RemovableHandle]:
-    masks = None if regions.masks is None else _SizedMasks(regions.masks)
-
-    def add_style(_module: nn.Module, _inputs: tuple, embedding: Tensor) -> Tensor:
-        vectors = repeat(regions.vectors, len(embedding)).to(embedding)
-        return embedding + (vectors[:, 0] if masks is None else vectors.transpose(0, 1))
-
-    yield style_site(unet).register_forward_hook(add_style)
-    if masks is not None:
+def _hooks(unet: nn.Module, regions: Regions | None) -> Iterator[RemovableHandle]:
+    if regions is None:
+        return
+    yield style_site(unet).register_forward_hook(style_adder(regions))
+    if regions.masks is not None:
+        blend = Blend(regions.masks)
         for block in res_blocks(unet):
-            yield from _blend(block, masks)
+            yield from _blended(block, blend)
 
 
-def _blend(block: nn.Module, masks: _SizedMasks) -> Iterator[RemovableHandle]:
-    """Lets a ResBlock blend the R biases that it makes of embeddings [R, B, d]."""
-    size = (0, 0)
+def _blended(block: nn.Module, blend: Blend) -> Iterator[RemovableHandle]:
+    """Lets a ResBlock blend the biases [R, B, C] that it makes of embeddings [R, B, d]."""
+    size: Size = (0, 0)
 
     def note_size(_module: nn.Module, _inputs: tuple, features: Tensor) -> None:
         nonlocal size
         size = tuple(features.shape[-2:])
 
-    def blend(_module: nn.Module, _inputs: tuple, biases: Tensor) -> Tensor:
-        shares = repeat(masks.at(size, biases), biases.shape[1]).flatten(2)
-        return (biases.permute(1, 2, 0) @ shares).unflatten(2, size)
+    def blend_biases(_module: nn.Module, _inputs: tuple, biases: Tensor) -> Tensor:
+        return blend(biases, size)
 
     yield block.in_layers[-1].register_forward_hook(note_size)
-    yield block.emb_layers.register_forward_hook(blend)
-
-
-class _SizedMasks:
-    """Masks at every size the UNet's blocks ask for, each made once."""
-
-    def __init__(self, masks: Tensor) -> None:
-        self.masks = masks
-        self.sized: dict[Size, Tensor] = {}
-
-    def at(self, size: Size, biases: Tensor) -> Tensor:
-        """Masks [B, R, *size] in the dtype and on the device of a block's biases."""
-        masks = self.sized.get(size)
-        if masks is None or masks.dtype != biases.dtype or masks.device != biases.device:
-            masks = self.sized[size] = resize(self.masks.to(biases), size)
-        return masks
+    yield block.emb_layers.register_forward_hook(blend_biases)

@@ -47,6 +47,16 @@ def merged_metadata(
         recipe: how the file was made; JSON values only.
         resolution: width and height it was trained at, in pixels; None where nobody knows.
     """
+    return modelspec(family, title, resolution, prediction_type) | styles_metadata(styles, recipe)
+
+
+def modelspec(
+    family: Family,
+    title: str,
+    resolution: tuple[int, int] | None,
+    prediction_type: Literal["epsilon", "v_prediction"],
+) -> dict[str, str]:
+    """What modelspec 1.0.1 says of any checkpoint; arguments as in `merged_metadata`."""
     size = {"modelspec.resolution": f"{resolution[0]}x{resolution[1]}"} if resolution else {}
     return {
         **size,
@@ -56,7 +66,6 @@ def merged_metadata(
         "modelspec.title": title,
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "modelspec.prediction_type": "v" if prediction_type == "v_prediction" else "epsilon",
-        **styles_metadata(styles, recipe),
     }
 
 

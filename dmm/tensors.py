@@ -39,6 +39,9 @@ DTYPES = {
 
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+Kind = tuple[tuple[int, ...], torch.dtype]
+"""Shape and dtype of a tensor."""
+
 TENSOR_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 # What os.write says when there is no room: full disk, spent quota, file too large for the file
@@ -57,7 +60,7 @@ class TensorFile(Mapping[str, Tensor]):
         self,
         path: Path,
         metadata: Mapping[str, str],
-        headers: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+        headers: Mapping[str, Kind],
         read: Callable[[str], Tensor],
     ) -> None:
         self.path = path
@@ -179,6 +182,7 @@ def save_tensors(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
     overwrite: bool = False,
+    kinds: Mapping[str, Kind] | None = None,
 ) -> None:
     """Write a `.safetensors` file, whole or not at all, holding one tensor at a time in memory.
 
@@ -186,17 +190,18 @@ def save_tensors(
     the name; so a crash leaves the old file as it was. Missing folders are made.
 
     Args:
-        tensors: by name; each is asked for twice, so a lazy mapping is fine.
+        tensors: by name; a lazy mapping is fine. Each is asked for twice, or once with `kinds`.
         metadata: strings by name, kept in the file's header.
         overwrite: replace a file that exists.
+        kinds: shape and dtype of every tensor, where computing them costs much.
 
     Raises:
         DmmError: the file exists, the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise DmmError(f"{path} exists already. Choose another name, or allow overwriting it.")
-    kinds = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
+    refuse_to_replace(path, overwrite)
+    if kinds is None:
+        kinds = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
     # Widest numbers first, as the format wants: each tensor starts at a multiple of its width.
     keys = sorted(kinds, key=lambda key: -kinds[key][1].itemsize)
     header, size = _safetensors_header({key: kinds[key] for key in keys}, metadata)
@@ -225,8 +230,18 @@ def save_tensors(
         _remove(partial)
 
 
+def refuse_to_replace(path: Path, overwrite: bool) -> None:
+    """For work of minutes to check before it begins what `save_tensors` checks at its end.
+
+    Raises:
+        DmmError: the file exists.
+    """
+    if path.exists() and not overwrite:
+        raise DmmError(f"{path} exists already. Choose another name, or allow overwriting it.")
+
+
 def _safetensors_header(
-    kinds: Mapping[str, tuple[tuple[int, ...], torch.dtype]], metadata: Mapping[str, str]
+    kinds: Mapping[str, Kind], metadata: Mapping[str, str]
 ) -> tuple[bytes, int]:
     """The bytes before the first tensor, and the size of the whole file."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}

@@ -52,8 +52,7 @@
 
         button(label, title, weight) {
             const onclick = () => this.write(new Map(this.names.map((name) => [name, weight()])));
-            const className = "lg secondary gradio-button dmm-button";
-            return element("button", { type: "button", className, title, onclick }, label);
+            return element("button", { type: "button", className: "dmm-button", title, onclick }, label);
         }
 
         /** Draws a slider for each name, or the notice alone. */
@@ -104,6 +103,8 @@
                 range.max = Math.max(1, weight);
                 range.min = Math.min(0, weight);
                 range.value = weight;
+                const filled = (weight - range.min) / (range.max - range.min);
+                range.style.setProperty("--filled", `${100 * filled}%`);
                 if (Number(number.value) !== weight || !number.value) number.value = weight;
             }
         }

@@ -21,8 +21,8 @@ from sd_webui_dmm.request import Request
 _NO_STYLES = "DMM styles: {} is a plain checkpoint without styles, so it paints as ever."
 
 
-class BadRequest(DmmError):
-    """A `DmmError` that the host's API answers with 422 and the message."""
+class DmmStylesError(DmmError):
+    """A `DmmError` as the hosts want it: their API answers with this status and message."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ class Sampling:
             if not self.error:
                 samples = self._host_sample(*args, **kwargs)
         if self.error:
-            raise BadRequest(str(self.error)) from self.error
+            raise DmmStylesError(str(self.error)) from None
         return samples
 
     def follow_checkpoint(self) -> None:

@@ -29,10 +29,10 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
     with InputAccordion(False, label="DMM styles", elem_id=elem_id("enabled")) as enabled:
         gr.HTML(elem_id=elem_id("sliders"), elem_classes=["dmm-sliders"])
         mix = gr.Textbox(label="Mix", placeholder=MIX_HINT, elem_id=elem_id("mix"))
+        strength = gr.Slider(
+            0.0, 2.0, Request.strength, step=0.05, label="Strength", elem_id=elem_id("strength")
+        )
         with FormRow():
-            strength = gr.Slider(
-                0.0, 2.0, Request.strength, step=0.05, label="Strength", elem_id=elem_id("strength")
-            )
             mixing = gr.Radio(
                 list(MIXINGS), value=Request.mixing, label="Mixing", elem_id=elem_id("mixing")
             )

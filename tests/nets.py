@@ -90,8 +90,8 @@ def write_single_file(
         vae.state_dict() if vae is not None else None,
         [file_tensors(encoder) for encoder in text_encoders],
     )
-    tensors |= {UNET_PREFIX + key: tensor for key, tensor in (styles or {}).items()}
-    tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
+    style_tensors = {UNET_PREFIX + key: tensor for key, tensor in (styles or {}).items()}
+    tensors = {key: tensor.to(dtype) for key, tensor in {**tensors, **style_tensors}.items()}
     save_tensors(path, tensors, metadata or {})
     return Path(path)
 

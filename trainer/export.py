@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 
 from dmm.errors import DmmError
 from dmm.layouts import single_file_tensors
-from dmm.merged import write_merged, write_style_file
+from dmm.merged import find_styles, write_merged, write_style_file
 from dmm.metadata import read_dmm_entry
 from dmm.tensors import open_tensors, save_tensors
 from trainer.config import MergeConfig
@@ -21,6 +21,7 @@ from trainer.precision import DTYPES
 from trainer.student import Student
 
 UNET_WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
+CODEBOOK = "model_embedding.weight"
 
 
 def style_file_path(output: Path) -> Path:
@@ -48,6 +49,15 @@ def is_made_by(path: Path, ingredients: Ingredients) -> bool:
     except DmmError:
         return False
     return recipe == json.loads(json.dumps(ingredients.recipe))
+
+
+def is_complete(config: MergeConfig) -> bool:
+    """Whether all `outputs` are there, in the numbers that the config asks for."""
+    if not all(path.exists() for path in outputs(config)):
+        return False
+    files = [open_tensors(_weights(path)) for path in outputs(config)]
+    dtypes = {file.dtype(find_styles(file)[CODEBOOK]) for file in files}
+    return dtypes == {DTYPES[config.export.dtype]}
 
 
 def _weights(path: Path) -> Path:

@@ -11,7 +11,7 @@ from dmm.errors import DmmError
 from dmm.merged import Styles, read_styles
 from dmm.metadata import Family, Style, merged_metadata
 from dmm.style_prompts import StylePrompts
-from trainer.checkpoint import Checkpoint, open_checkpoint
+from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_architecture
 from trainer.config import MergeConfig
 from trainer.config import Teacher as TeacherConfig
 from trainer.lora import open_lora, with_loras
@@ -186,7 +186,7 @@ def _open_teacher(
     if path not in opened:
         opened[path] = open_checkpoint(path)
     checkpoint = opened[path]
-    _refuse_other_architecture(base, checkpoint)
+    refuse_other_architecture(base, checkpoint)
     if not checkpoint.text_encoder_configs:
         raise DmmError(
             f"{path} has no text encoder, so what it was trained to read is unknown. "
@@ -195,18 +195,3 @@ def _open_teacher(
     if not said.loras:
         return checkpoint
     return with_loras(checkpoint, [open_lora(lora.path, lora.weight) for lora in said.loras])
-
-
-def _refuse_other_architecture(base: Checkpoint, teacher: Checkpoint) -> None:
-    if teacher.family != base.family:
-        raise DmmError(
-            f"{teacher.path} is of the {teacher.family} family, the base {base.path} of the "
-            f"{base.family} family. Teachers and base must share one architecture."
-        )
-    for key, value in base.unet_config.items():
-        if key != "sample_size" and teacher.unet_config.get(key) != value:
-            raise DmmError(
-                f"{teacher.path} has another UNet than the base {base.path}: `{key}` is "
-                f"{teacher.unet_config.get(key)} where the base has {value}. "
-                "Teachers and base must share one architecture."
-            )

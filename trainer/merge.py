@@ -12,7 +12,7 @@ from dmm.errors import DmmError
 from dmm.style_prompts import StylePrompts
 from trainer.config import MergeConfig
 from trainer.disk import writing
-from trainer.export import export, is_made_by, outputs
+from trainer.export import export, is_complete, is_made_by, outputs
 from trainer.fingerprint import fingerprint
 from trainer.grid_painter import GridPainter
 from trainer.ingredients import Ingredients, open_ingredients
@@ -42,7 +42,7 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
     written = [*outputs(config), config.run_folder / GRID]
     if not overwrite:
         _refuse_foreign_outputs(ingredients)
-        if all(path.exists() for path in outputs(config)):
+        if is_complete(config):
             return written
     accelerator = new_accelerator(config)
     _same_run_or_refuse(ingredients, source.fingerprint, accelerator)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 # Run as a script, Python puts this folder first on the path; the packages lie one above.
 ROOT = Path(__file__).resolve().parent.parent
@@ -178,6 +178,46 @@ def rename(
 
     pairs = dict(word.partition("=")[::2] for word in renames)
     rename_styles(merged, pairs, output, overwrite=overwrite)
+    typer.echo(output.resolve())
+
+
+Dtype = Annotated[Literal["fp16", "bf16", "fp32"], typer.Option(help="Of what is written.")]
+
+
+@app.command()
+def average(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Plain checkpoints; the first gives the VAE.")
+    ],
+    output: Output,
+    weights: Annotated[
+        str | None, typer.Option(help='One a checkpoint: "0.7, 0.3". All alike if left out.')
+    ] = None,
+    dtype: Dtype = "fp16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Average the weights of plain checkpoints, which blurs their styles: a baseline."""
+    from trainer.average import average as write_average
+    from trainer.average import parse_weights
+
+    parsed = parse_weights(weights) if weights is not None else None
+    write_average(checkpoints, output, parsed, dtype=dtype, overwrite=overwrite)
+    typer.echo(output.resolve())
+
+
+@app.command()
+def extract(
+    tuned: Annotated[Path, typer.Argument(help="A checkpoint that was fine-tuned from the base.")],
+    base: Annotated[Path, typer.Option(help="The checkpoint it was fine-tuned from.")],
+    output: Output,
+    rank: Annotated[int, typer.Option(min=1, help="More hold more, in a larger file.")] = 32,
+    dtype: Dtype = "fp16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Extract a LoRA from a fine-tune, which any host puts on its base."""
+    from trainer.extract import extract as write_lora
+
+    write_lora(tuned, base, rank, output, dtype=dtype, overwrite=overwrite)
     typer.echo(output.resolve())
 
 

@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { forgetStyles, stylesIn } from "./file_styles.js";
+import { setUpBatch, showList } from "./style_batch.js";
 import { setUpMix, showSliders } from "./style_mix.js";
 import { setUpPicker, showNames } from "./style_picker.js";
 import { loadTexts, text } from "./texts.js";
@@ -11,6 +12,7 @@ import { calling } from "./widgets.js";
 
 const NODES = {
   DMM_StyleMix: { setUp: setUpMix, show: showSliders },
+  DMM_StyleBatch: { setUp: setUpBatch, show: showList },
   DMM_Style: { setUp: setUpPicker, show: showNames },
 };
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from dmm.layouts.renaming import Renamed
+from dmm.layouts.renaming import Renamed, Source
 from dmm.layouts.text_encoder import clip, open_clip_to_single
 from dmm.layouts.unet import unet_to_ldm
 from dmm.layouts.vae import vae_to_ldm
@@ -25,18 +26,23 @@ def single_file_tensors(
     unet: Mapping[str, Tensor],
     vae: Mapping[str, Tensor] | None = None,
     text_encoders: Sequence[Mapping[str, Tensor]] = (),
-) -> dict[str, Tensor]:
-    """One checkpoint in the single-file layout, of networks in diffusers' names.
+) -> Mapping[str, Tensor]:
+    """One checkpoint in the single-file layout, of networks in diffusers' names; read lazily.
 
     Args:
         family: "sd1", with one text encoder, or "sdxl", with two (CLIP, then OpenCLIP).
     """
-    parts = {UNET_PREFIX: Renamed(unet, unet_to_ldm(unet))}
+    parts = [_prefixed(UNET_PREFIX, unet, unet_to_ldm(unet))]
     if vae:
-        parts[VAE_PREFIX] = Renamed(vae, vae_to_ldm(vae))
+        parts.append(_prefixed(VAE_PREFIX, vae, vae_to_ldm(vae)))
     if text_encoders:
-        parts[CLIP_PREFIX[family]] = Renamed(text_encoders[0], clip(text_encoders[0]))
+        text = text_encoders[0]
+        parts.append(_prefixed(CLIP_PREFIX[family], text, clip(text)))
     if len(text_encoders) > 1:
-        open_clip = text_encoders[1]
-        parts[OPEN_CLIP_PREFIX] = Renamed(open_clip, open_clip_to_single(open_clip))
-    return {prefix + key: tensor for prefix, part in parts.items() for key, tensor in part.items()}
+        text = text_encoders[1]
+        parts.append(_prefixed(OPEN_CLIP_PREFIX, text, open_clip_to_single(text)))
+    return ChainMap(*parts)
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor], sources: Mapping[str, Source]) -> Renamed:
+    return Renamed(tensors, {prefix + key: source for key, source in sources.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
     server = ComfyUI(host, tmp_path_factory.mktemp("comfyui"), PACKS)
     yield server
     server.stop()
+    for folder in (server.base / "models", server.output):  # gigabytes, which pytest would keep
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

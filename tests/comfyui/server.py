@@ -28,7 +28,9 @@ from tests.hosts import Host
 ROOT = Path(__file__).parents[2]
 CLONE_NAME = "my dmm-clone"  # people choose their own folder names
 TEST_NODES = Path(__file__).parent / "test_nodes"
-NOT_IN_A_CLONE = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "outputs")
+NOT_IN_A_CLONE = shutil.ignore_patterns(
+    ".git", ".venv", "__pycache__", ".*_cache", "outputs", "dmm-cache"
+)
 
 START_SECONDS = 120
 PROMPT_SECONDS = 120
@@ -56,9 +58,8 @@ class Outputs:
     def latent(self, node: Node) -> Tensor:
         """[B, 4, h, w] of a SaveLatent node, exactly as it was sampled."""
         (said,) = self._of(node)["latents"]
-        return load_file(self._server.output / said["subfolder"] / said["filename"])[
-            "latent_tensor"
-        ]
+        file = self._server.output / said["subfolder"] / said["filename"]
+        return load_file(file)["latent_tensor"]
 
     def text(self, node: Node) -> str:
         """What a PreviewAny node shows."""
@@ -120,7 +121,7 @@ class ComfyUI:
     def _answers(self) -> bool:
         try:
             self.get("/system_stats")
-        except urllib.error.URLError:
+        except OSError:
             return False
         return True
 

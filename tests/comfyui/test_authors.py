@@ -49,8 +49,11 @@ def test_paints_what_their_plugin_paints(comfyui, authors_file, their_plugin, tm
     theirs = ComfyUI(find_host("comfyui"), tmp_path, [PLUGIN], ours=False)
     try:
         os.link(authors_file, theirs.checkpoints / authors_file.name)
-        for index in (0, 7):
-            assert torch.equal(paint_prompt(comfyui, index), paint_prompt(theirs, index))
+        for index in (0, 7):  # they run the MLP on the batch, we on one vector: rounding differs
+            expected = paint_prompt(theirs, index)
+            torch.testing.assert_close(
+                paint_prompt(comfyui, index), expected, rtol=0, atol=1e-5 * float(expected.std())
+            )
     finally:
         theirs.stop()
 

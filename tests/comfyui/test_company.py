@@ -183,7 +183,7 @@ def test_compiled_it_paints_the_same(sd1):
     """And so in turn: nothing that was compiled for one style is taken for another."""
     halves = sd1.regional((sd1.box(*LEFT), sd1.style("photo")), base=sd1.style("ink"))
     compiled = sd1.add("TEST_Compile", model=sd1.loader)
-    for style in (sd1.style("ink"), None, halves, sd1.style("anime"), halves, None):
+    for style in (sd1.style("ink"), None, halves, sd1.style("anime")):
         models = [sd1.apply(style, model) if style else model for model in (compiled, sd1.loader)]
         painted = [sd1.paint(model, seed=3) for model in models]
         assert torch.equal(*painted)
@@ -215,12 +215,12 @@ def test_a_lora_that_is_loaded_is_the_lora_that_was_merged_in(sd1, comfyui, sd1_
     nearly(loaded, sd1.paint(sd1.apply(halves, merged)))
 
 
-# Our own tiles
+# Parts of a picture that are painted by themselves: areas, and our own tiles
 
 
-def first_step(studio, model, latent, **prompts):
-    """The first of two steps from noise that is given, so that tiles cannot have met."""
-    settings = {"cfg": 4.0, "sampler_name": "euler", "scheduler": "normal", "noise_seed": 0}
+def first_step(studio, model, latent, *, cfg=4.0, **prompts):
+    """The first of two steps from noise that is given, so that parts cannot have met."""
+    settings = {"cfg": cfg, "sampler_name": "euler", "scheduler": "normal", "noise_seed": 0}
     settings |= {"add_noise": "disable", "return_with_leftover_noise": "enable"}
     sampled = studio.add(
         "KSamplerAdvanced",
@@ -233,6 +233,24 @@ def first_step(studio, model, latent, **prompts):
         **prompts,
     )
     return studio.comfyui.latent(studio.graph, sampled)
+
+
+def test_an_area_is_painted_with_its_part_of_the_regions(sd1):
+    styles = sd1.style("ink"), sd1.style("anime")
+    negative = sd1.prompt(2)
+
+    def paint(latent, mask, positive):
+        model = sd1.apply(sd1.regional((mask, styles[0]), base=styles[1]))
+        return first_step(sd1, model, latent, cfg=1.0, positive=positive, negative=negative)
+
+    noise = sd1.add("TEST_Noise", width=128, height=64, seed=1, roll=0)
+    mask = sd1.box(0.25, 0, 0.75, 0.5, width=128)
+    box = {"width": 64, "height": 64, "x": 64, "y": 0}
+    area = sd1.add("ConditioningSetArea", conditioning=sd1.prompt(1), **box, strength=1.0)
+    painted = paint(noise, mask, area)
+    latent_part = sd1.add("LatentCrop", samples=noise, **box)
+    alone = paint(latent_part, sd1.add("CropMask", mask=mask, **box), sd1.prompt(1))
+    nearly(painted[..., 8:], alone)
 
 
 @pytest.mark.parametrize("weights", ["gaussian", "uniform"])

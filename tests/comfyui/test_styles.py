@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from dmm.layouts import UNET_PREFIX
 from dmm.merged import read_styles
 from dmm.resolving import resolve
+from tests.comfyui.checkpoints import SD1_UNET
 from tests.comfyui.server import NodeError
 from tests.comfyui.studio import Studio, all_differ, nearly
+from tests.nets import small_sd1_unet, write_single_file
 
 LEFT, RIGHT, EVERYWHERE = (0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 1)
 QUARTERS = [(x, y, x + 0.5, y + 0.5) for y in (0, 0.5) for x in (0, 0.5)]
@@ -403,6 +405,15 @@ def test_a_style_of_another_kind_of_model_is_refused(sd1, sdxl_file, case):
     message = r"is for SDXL \(width 1280\), but the model is SD 1.5|for different models"
     with pytest.raises(NodeError, match=message):
         sd1.comfyui.latent(sd1.graph, painted)
+
+
+def test_a_style_on_a_model_that_only_looks_alike_is_refused(sd1, comfyui):
+    kind = {"cross_attention_dim": 1024, "use_linear_projection": True}
+    path = comfyui.checkpoints / "sd2.safetensors"
+    write_single_file(path, small_sd1_unet(**(SD1_UNET | kind)), dtype=torch.float16)
+    sd2 = sd1.add("CheckpointLoaderSimple", ckpt_name=path.name)
+    with pytest.raises(NodeError, match=r"for SD 1.5 \(width 1280\), but the model is SD 2"):
+        sd1.paint(sd1.apply(sd1.style("ink"), sd2))
 
 
 def test_a_style_that_would_be_ignored_is_refused(sd1):

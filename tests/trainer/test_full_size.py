@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from trainer.architecture import empty_network
 GIB = 2**30
 MEMORY = 20 * GIB
 DISK = 6 * GIB
+PARAMETERS = 859_520_964
 
 CONFIG = """
 base: ink.safetensors
@@ -88,18 +90,20 @@ def write_checkpoint(path: Path, seed: int) -> None:
 
 
 @pytest.mark.full_size
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells mapped files from memory")
 def test_a_step_of_full_size_sd15_takes_less_than_20_gib(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.trainer.measure_step", folder / "merge.yaml"],
+        [sys.executable, "-m", "tests.trainer.measure_step", str(MEMORY), folder / "merge.yaml"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         encoding="utf-8",
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+    if done.returncode == -signal.SIGKILL:
+        pytest.skip("other processes took the memory that was free")
     assert done.returncode == 0, done.stderr
     peak = int(done.stdout.split()[-1])
-    weights = 859_520_964 * 4
     # Weights, gradients and the optimizer's two moments are there at the least: a peak below them
     # would be no training step.
-    assert 4 * weights < peak < MEMORY, f"{peak / GIB:.1f} GiB"
+    assert 4 * PARAMETERS * 4 < peak < MEMORY, f"{peak / GIB:.1f} GiB"

@@ -259,17 +259,20 @@ def test_wandb_is_asked_for_and_is_not_there(models: Models) -> None:
 # --- what is written -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("dtype", "stored"), [("fp16", torch.float16), ("bf16", torch.bfloat16)], ids=lambda v: str(v)
-)
-def test_export_rounds_to(models: Models, plain: Path, dtype: str, stored: torch.dtype) -> None:
-    merged = models.merge(f"export-{dtype}", f"export.dtype={dtype}")
-    for path in (merged, merged.with_name("merged.styles.safetensors")):
-        ours, full = open_tensors(path), open_tensors(plain.parent / path.name)
-        assert set(ours) == set(full)
-        for key in full:
-            assert full[key].dtype == torch.float32
-            assert torch.equal(ours[key], full[key].to(stored))
+def test_a_finished_merge_is_written_again_in_another_precision(
+    models: Models, plain: Path
+) -> None:
+    shutil.copytree(plain.parent, models.folder / "precisions")
+    trained = statistics(plain)
+    for dtype, stored in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+        merged = models.merge("precisions", f"export.dtype={dtype}")
+        for path in (merged, merged.with_name("merged.styles.safetensors")):
+            ours, full = open_tensors(path), open_tensors(plain.parent / path.name)
+            assert set(ours) == set(full)
+            for key in full:
+                assert full[key].dtype == torch.float32
+                assert torch.equal(ours[key], full[key].to(stored))
+        assert statistics(merged) == trained
 
 
 def same_tensors(network: torch.nn.Module, expected: dict[str, Tensor]) -> bool:

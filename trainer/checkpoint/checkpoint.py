@@ -115,3 +115,23 @@ class Checkpoint:
                 "it, or name another checkpoint for it."
             )
         return self.networks[name]
+
+
+def refuse_other_architecture(base: Checkpoint, other: Checkpoint) -> None:
+    """Check that two checkpoints have the same UNet.
+
+    Raises:
+        DmmError: they have not; the message says what differs.
+    """
+    if other.family != base.family:
+        raise DmmError(
+            f"{other.path} is of the {other.family} family, {base.path} of the {base.family} "
+            "family. Both must share one architecture."
+        )
+    for key, value in base.unet_config.items():
+        if key != "sample_size" and other.unet_config.get(key) != value:
+            raise DmmError(
+                f"{other.path} has another UNet than {base.path}: `{key}` is "
+                f"{other.unet_config.get(key)} where the latter has {value}. "
+                "Both must share one architecture."
+            )

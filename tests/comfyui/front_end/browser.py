@@ -6,21 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import ConsoleMessage, Page, Request
 
 from tests.comfyui.server import ROOT, ComfyUI
 
 WORKFLOWS = ROOT / "example_workflows"
 READY = "window.app?.extensionManager && app.graph && app.vueAppReady && !app.configuringGraph"
 
+TIMEOUT_SECONDS = 120  # for machines that have much else to do
+NEXT_FRAME = "new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)))"
+
 FIND_WIDGET = """([nodeId, name]) => {
     const node = app.graph.getNodeById(nodeId);
     const widget = node.widgets.find((candidate) => candidate.name === name);
 """
 WIDGET_VALUE = FIND_WIDGET + "return widget.value; }"
-WIDGET_PLACE = """([nodeId, name]) => {
-    const node = app.graph.getNodeById(nodeId);
-    const widget = node.widgets.find((candidate) => candidate.name === name);
+WIDGET_PLACE = (
+    FIND_WIDGET
+    + """
     const corner = app.canvas.canvas.getBoundingClientRect();
     const place = (x) => {
         const at = [node.pos[0] + x, node.pos[1] + widget.y];
@@ -29,6 +32,7 @@ WIDGET_PLACE = """([nodeId, name]) => {
     };
     return [place(15), place(node.size[0] - 15)];
 }"""
+)
 SLIDERS = """(nodeId) => Object.fromEntries(app.graph.getNodeById(nodeId).widgets
     .filter((widget) => widget.type === "slider")
     .map((widget) => [widget.label, widget.value]))"""
@@ -49,6 +53,11 @@ class FrontEnd:
         self.page = page
         self.comfyui = comfyui
         self.problems: list[str] = []
+        self._under_way: set[Request] = set()
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+        page.on("request", lambda request: self._under_way.add(request))
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, lambda request: self._under_way.discard(request))
         page.on("console", self._note_console)
         page.on("pageerror", lambda error: self._note(f"{error}\n{error.stack}"))
         page.goto(comfyui.url)
@@ -67,6 +76,7 @@ class FrontEnd:
         self.page.wait_for_function(READY)
 
     def reload(self) -> None:
+        self._under_way.clear()
         self.page.reload()
         self.wait_until_ready()
 
@@ -76,11 +86,11 @@ class FrontEnd:
         self.settle()
 
     def settle(self) -> None:
-        """Waits for the answers of the server and for the next pictures of the canvas."""
-        self.page.wait_for_load_state("networkidle")
-        self.page.evaluate(
-            "new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))"
-        )
+        """Waits until no request is under way, and the canvas has been drawn since."""
+        drawn = 0
+        while drawn < 3:
+            self.page.evaluate(NEXT_FRAME)
+            drawn = 0 if self._under_way else drawn + 1
 
     def node(self, node_type: str) -> int:
         """The id of the one node of that type."""

@@ -20,7 +20,7 @@ def presets_file(front_end: FrontEnd) -> Path:
 
 
 def open_mix(front_end: FrontEnd, file: Path, mix: str) -> int:
-    workflow = example("02_mix_styles", DMM_CheckpointLoader=file.name, DMM_StyleMix=mix)
+    workflow = example("Mix styles", DMM_CheckpointLoader=file.name, DMM_StyleMix=mix)
     front_end.open(workflow)
     return front_end.node("DMM_StyleMix")
 

@@ -17,7 +17,7 @@ SLIDERS = dict(zip(NAMES, (0.25, 0, 0.5, 0), strict=True))
 @pytest.fixture
 def mix(front_end: FrontEnd, styles_file: Path) -> int:
     """The node of the example of mixing, set to `SAID`."""
-    workflow = example("02_mix_styles", DMM_CheckpointLoader=styles_file.name, DMM_StyleMix=SAID)
+    workflow = example("Mix styles", DMM_CheckpointLoader=styles_file.name, DMM_StyleMix=SAID)
     front_end.open(workflow)
     return front_end.node("DMM_StyleMix")
 

@@ -11,6 +11,7 @@ from dmm.mixes import parse_mix
 from dmm.tensors import save_tensors
 from tests.comfyui.front_end.browser import FrontEnd, example
 from tests.comfyui.front_end.conftest import NAMES
+from tests.comfyui.test_routes import write_styles
 
 MIX, LOADER, STYLE = "DMM_StyleMix", "DMM_CheckpointLoader", "DMM_Style"
 
@@ -18,7 +19,7 @@ MIX, LOADER, STYLE = "DMM_StyleMix", "DMM_CheckpointLoader", "DMM_Style"
 @pytest.fixture
 def mixing(front_end: FrontEnd, styles_file: Path) -> FrontEnd:
     """The example of mixing, with the four styles' file chosen and nothing said of styles yet."""
-    workflow = example("02_mix_styles", DMM_CheckpointLoader=styles_file.name, DMM_StyleMix="")
+    workflow = example("Mix styles", DMM_CheckpointLoader=styles_file.name, DMM_StyleMix="")
     front_end.open(workflow)
     return front_end
 
@@ -28,7 +29,7 @@ def test_choosing_a_file_brings_its_styles(mixing: FrontEnd, other_file: Path):
     assert list(mixing.sliders(node)) == list(NAMES)
     mixing.choose(loader, "ckpt_name", other_file.name)
     assert len(mixing.sliders(node)) == 3
-    assert mixing.note(node) == "Not in this file: ink wash. Choose from the styles above."
+    assert mixing.note(node) == "Not in this file: ink wash. Choose above."
 
 
 def test_a_file_that_is_named_first_has_its_first_style_on(mixing: FrontEnd):
@@ -137,6 +138,29 @@ def test_the_link_is_followed(mixing: FrontEnd, way: str):
     assert labels == list(NAMES)
 
 
+def test_the_styles_of_a_style_file(mixing: FrontEnd):
+    write_styles(mixing.comfyui.base / "models" / "dmm_styles" / "small.safetensors", ["clay"])
+    node = mixing.node(MIX)
+    mixing.page.evaluate("app.refreshComboInNodes()")
+    mixing.page.evaluate(
+        """(nodeId) => {
+            const loader = LiteGraph.createNode("DMM_StylesLoader");
+            loader.widgets[0].value = "small.safetensors";
+            app.graph.add(loader);
+            loader.connect(0, app.graph.getNodeById(nodeId), 0);
+        }""",
+        node,
+    )
+    mixing.settle()
+    assert list(mixing.sliders(node)) == ["clay"]
+
+
+def test_a_batch_lists_the_names(front_end: FrontEnd, styles_file: Path):
+    front_end.open(example("Style grid", DMM_CheckpointLoader=styles_file.name))
+    note = front_end.note(front_end.node("DMM_StyleBatch"))
+    assert note == "In this file: ink wash, anime, 水墨, low poly."
+
+
 def test_what_is_missing_is_said(mixing: FrontEnd):
     node, loader = mixing.node(MIX), mixing.node(LOADER)
     save_tensors(mixing.comfyui.checkpoints / "bare.safetensors", {"a": torch.zeros(1)}, {})
@@ -151,7 +175,7 @@ def test_what_is_missing_is_said(mixing: FrontEnd):
 
 
 def test_names_from_strangers_are_text(front_end: FrontEnd, other_file: Path):
-    front_end.open(example("01_pick_a_style", DMM_CheckpointLoader=other_file.name))
+    front_end.open(example("Pick a style", DMM_CheckpointLoader=other_file.name))
     node = front_end.node(STYLE)
     html = "<img src=x onerror=window.harmed=1>"
     assert front_end.value(node, "style") == html
@@ -165,7 +189,7 @@ def test_names_from_strangers_are_text(front_end: FrontEnd, other_file: Path):
 
 def test_a_style_that_is_called_like_an_input(front_end: FrontEnd, other_file: Path):
     workflow = example(
-        "02_mix_styles", DMM_CheckpointLoader=other_file.name, DMM_StyleMix="mix:1, a:0.5:1"
+        "Mix styles", DMM_CheckpointLoader=other_file.name, DMM_StyleMix="mix:1, a:0.5:1"
     )
     front_end.open(workflow)
     node = front_end.node(MIX)
@@ -175,7 +199,7 @@ def test_a_style_that_is_called_like_an_input(front_end: FrontEnd, other_file: P
 
 def test_the_picture_comes(front_end: FrontEnd, whole_file: Path):
     workflow = example(
-        "02_mix_styles", DMM_CheckpointLoader=whole_file.name, DMM_StyleMix="ink:1, anime:0.4"
+        "Mix styles", DMM_CheckpointLoader=whole_file.name, DMM_StyleMix="ink:1, anime:0.4"
     )
     front_end.open(workflow)
     front_end.page.evaluate(
@@ -191,7 +215,7 @@ def test_the_picture_comes(front_end: FrontEnd, whole_file: Path):
     for share in (0.0, 1.0):
         front_end.drag(node, "photo", share)
         front_end.page.get_by_role("button", name="Run", exact=True).click()
-        front_end.page.wait_for_function(f"({shown}) && !{seen}.includes({shown})", timeout=120_000)
+        front_end.page.wait_for_function(f"({shown}) && !{seen}.includes({shown})")
         seen.append(front_end.page.evaluate(shown))
     first, second = (front_end.page.request.get(address).body() for address in seen)
     assert first.startswith(b"\x89PNG")

@@ -68,12 +68,11 @@ def test_every_node_has_a_help_page(nodes: dict[str, Any]):
         chinese = (pages / name / "zh.md").read_text(encoding="utf-8")
         for page, language in ((english, "en"), (chinese, "zh")):
             assert page.startswith(f"# {words(language)[name]['display_name']}\n")
-        # A page names inputs in bold; each is one the node has.
-        known = set(spoken(node)["inputs"]) | {
-            slot["name"] for slot in spoken(node)["outputs"].values()
-        }
-        for page in (english, chinese):
-            assert set(re.findall(r"\*\*([a-z_]+)\*\*", page)) <= known
+        # A page names inputs in bold, in Chinese with the API's name behind; each is one there is.
+        known = {*spoken(node)["inputs"], *node["output_name"]}
+        named = [*re.findall(r"\*\*([a-z_]+)\*\*", english)]
+        named += re.findall(r"\*\* \(`([a-z_]+)`\)", chinese)
+        assert set(named) <= known
     assert {path.stem for path in pages.glob("*.md")} == set(nodes)
 
 

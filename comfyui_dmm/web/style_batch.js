@@ -1,0 +1,16 @@
+// DMM Style Batch: the names that its lines may hold stand below them.
+
+import { addNote } from "./note.js";
+import { text } from "./texts.js";
+import { keepOwnWidgets, removeAdded } from "./widgets.js";
+
+export function setUpBatch(node) {
+  keepOwnWidgets(node);
+}
+
+export function showList(node, { styles, problem }) {
+  removeAdded(node);
+  addNote(node, () => problem ?? text("inFile", { names: styles.join(", ") }));
+  node.expandToFitContent(); // never smaller: the user may have enlarged the text field
+  node.setDirtyCanvas(true, true);
+}
