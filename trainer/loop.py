@@ -306,7 +306,8 @@ class TrainingLoop:
         means = [sum(row) / self.config.batch_size for row in sums]
         return {
             **dict(zip(self.kinds, means, strict=True)),
-            "gradient_norm": float(norm),
+            # fp16's first steps overflow until its scale is found; JSON knows no infinity.
+            "gradient_norm": float(norm) if norm.isfinite() else None,
             "learning_rate": self.schedule.get_last_lr()[0],
             "teachers": {
                 name: value / count
