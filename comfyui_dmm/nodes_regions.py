@@ -7,11 +7,13 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
+from comfyui_dmm.combos import choose
 from comfyui_dmm.sockets import DmmRegions, DmmStyle, Region, Style, combined
 from dmm.regions import feather as soft
 from dmm.schedules import Regional
 
-ONE_PASS, LATENTS = "one pass", "per-region latents"
+METHODS = {"one pass": False, "per-region latents": True}
+"""Whether regions are painted from latents of their own."""
 
 
 class AddRegion(io.ComfyNode):
@@ -67,8 +69,8 @@ class RegionalStyles(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "method",
-                    options=[ONE_PASS, LATENTS],
-                    default=ONE_PASS,
+                    options=list(METHODS),
+                    default="one pass",
                     tooltip=(
                         "One pass: regions see one another, and cost next to nothing. Per-region "
                         "latents: strictly apart, at the cost of one pass a region."
@@ -87,7 +89,7 @@ class RegionalStyles(io.ComfyNode):
         masks = [region.mask for region in regions]
         plan = Regional(masks, [style.plan for style in styles], base.plan)
         style = combined([base, *styles], plan)
-        return io.NodeOutput(replace(style, separate=method == LATENTS))
+        return io.NodeOutput(replace(style, separate=choose(METHODS, method, "method")))
 
 
 NODES = [AddRegion, RegionalStyles]

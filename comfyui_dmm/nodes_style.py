@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from comfy_api.latest import io
 
+from comfyui_dmm.combos import choose
 from comfyui_dmm.sockets import DmmStyle, DmmStyles, Style
 from dmm.errors import DmmError
 from dmm.merged import Styles
@@ -13,7 +14,8 @@ from dmm.regions import no_style, whole_picture
 from dmm.resolving import resolve
 from dmm.schedules import PerPicture
 
-BEFORE, AFTER = "before MLP", "after MLP"
+MIXING = {"before MLP": False, "after MLP": True}
+"""Whether styles are mixed after the MLP."""
 
 
 def picked(
@@ -51,8 +53,8 @@ def normalise_input() -> io.Input:
 def mixing_input() -> io.Input:
     return io.Combo.Input(
         "mixing",
-        options=[BEFORE, AFTER],
-        default=BEFORE,
+        options=list(MIXING),
+        default="before MLP",
         tooltip=(
             "Before the MLP, as in the paper: a style in between. After it: the finished style "
             "vectors are averaged."
@@ -114,7 +116,7 @@ class MixStyles(io.ComfyNode):
                 "The mix is empty. Write it as 'ink:0.7, anime:0.3'. "
                 f"The file has: {', '.join(styles.names)}."
             )
-        how = {"normalise": normalise, "after_mlp": mixing == AFTER}
+        how = {"normalise": normalise, "after_mlp": choose(MIXING, mixing, "mixing")}
         return io.NodeOutput(picked(styles, mix, strength=strength, **how))
 
 
@@ -157,7 +159,7 @@ class StyleBatch(io.ComfyNode):
     ) -> io.NodeOutput:
         lines = [line.strip() for line in mixes.splitlines() if line.strip()]
         names = lines or styles.names
-        how = {"normalise": normalise, "after_mlp": mixing == AFTER}
+        how = {"normalise": normalise, "after_mlp": choose(MIXING, mixing, "mixing")}
         plans = []
         for name in names:
             mix = {name: 1.0} if name in styles.names else name

@@ -6,12 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from comfyui_dmm.combos import choose
 from comfyui_dmm.sampling import PIXELS
 from comfyui_dmm.tiles import in_tiles
 from dmm.errors import DmmError
 from dmm.tiles import Tiling
 
-GAUSSIAN, UNIFORM = "gaussian", "uniform"
+WEIGHTS = {"gaussian": True, "uniform": False}
+"""Whether a tile counts most in its middle."""
 
 
 def pixels(name: str, default: int, low: int, tooltip: str) -> io.Input:
@@ -36,8 +38,8 @@ class MixtureOfDiffusers(io.ComfyNode):
                 pixels("overlap", 128, 0, "Of neighbouring tiles, in pixels, at least."),
                 io.Combo.Input(
                     "weights",
-                    options=[GAUSSIAN, UNIFORM],
-                    default=GAUSSIAN,
+                    options=list(WEIGHTS),
+                    default="gaussian",
                     tooltip=(
                         "Gaussian: Mixture of Diffusers, each tile counts most in its middle. "
                         "Uniform: MultiDiffusion, tiles are averaged."
@@ -68,7 +70,8 @@ class MixtureOfDiffusers(io.ComfyNode):
                 " Make the overlap smaller, a quarter of the tile for instance."
             )
         sizes = (tile_height // PIXELS, tile_width // PIXELS, overlap // PIXELS)
-        return io.NodeOutput(in_tiles(model, Tiling(*sizes, weights == GAUSSIAN, wrap)))
+        tiling = Tiling(*sizes, gaussian=choose(WEIGHTS, weights, "weights"), wrap=wrap)
+        return io.NodeOutput(in_tiles(model, tiling))
 
 
 NODES = [MixtureOfDiffusers]

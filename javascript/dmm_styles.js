@@ -103,8 +103,6 @@
                 range.max = Math.max(1, weight);
                 range.min = Math.min(0, weight);
                 range.value = weight;
-                const filled = (weight - range.min) / (range.max - range.min);
-                range.style.setProperty("--filled", `${100 * filled}%`);
                 if (Number(number.value) !== weight || !number.value) number.value = weight;
             }
         }

@@ -42,7 +42,7 @@ def read_request(values: Mapping[str, Any], names: Sequence[str]) -> Request:
         elif field == "mixing":
             request[field] = _one_of(value, field, MIXINGS)
         elif field == "feather":
-            request[field] = _typed(value, field, int, "a whole number of pixels")
+            request[field] = _pixels(value, field)
         elif field in ("columns", "rows"):
             request[field] = value if isinstance(value, str) else _ratios(value, field)
         elif field == "regions":
@@ -72,6 +72,13 @@ def _mix(value: object, field: str, names: Sequence[str]) -> str:
     for name, weight in mix.items():
         _typed(weight, f"{field}.{name}", (int, float), "a number")
     return format_mix(mix)
+
+
+def _pixels(value: object, field: str) -> int:
+    pixels = _typed(value, field, int, "a whole number of pixels")
+    if pixels < 0:
+        raise DmmError(f"{field} is {pixels}. Give 0 or more pixels.")
+    return pixels
 
 
 def _ratios(value: object, field: str) -> str:

@@ -19,6 +19,10 @@ from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
 from sd_webui_dmm.request import Request
 
 _NO_STYLES = "DMM styles: {} is a plain checkpoint without styles, so it paints as ever."
+# The API's answer has no room for a notice.
+_NO_STYLES_TO_PAINT_IN = (
+    "{} is a plain checkpoint without styles. Choose a merged one, or leave the styles out."
+)
 
 
 class DmmStylesError(DmmError):
@@ -39,24 +43,23 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
     """
     if isinstance(vars(p).get("sample"), Sampling):
         del p.sample  # a script paints several jobs with one p
-    written_by_hand = isinstance(args[0], Mapping)
-    enabled = args[0].get("enabled", True) if written_by_hand else args[0]
+    by_hand = isinstance(args[0], Mapping)
+    enabled = args[0].get("enabled", True) if by_hand else args[0]
     if not enabled and not any(map(tags.mix_in, p.all_prompts)):
         return
     error, request = None, Request()
     try:
         styles = styles_of(loaded_file())
         if styles is None:
+            if enabled and by_hand:
+                raise DmmError(_NO_STYLES_TO_PAINT_IN.format(loaded_file().name))
             p.comment(_NO_STYLES.format(loaded_file().name))
             return
-        if written_by_hand:
-            request = api.read_request(args[0], styles.names)
-        elif enabled:
-            request = Request(*args[1:])
+        if enabled:
+            request = api.read_request(args[0], styles.names) if by_hand else Request(*args[1:])
+            p.extra_generation_params |= request.infotext()
     except DmmError as reason:
         error = reason
-    if enabled:
-        p.extra_generation_params |= request.infotext()
     p.sample = Sampling(p, request, error)
 
 

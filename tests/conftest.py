@@ -1,6 +1,11 @@
 """What every test stands on: no hub is asked, the same random numbers, cores shared fairly."""
 
+from __future__ import annotations
+
 import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
@@ -11,7 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WOR
 import pytest
 import torch
 
+if TYPE_CHECKING:  # without playwright the tests in a browser are skipped, not broken
+    from playwright.sync_api import Browser
+
 HOSTS = ("comfyui", "webui")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,3 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium, for the front ends of all hosts."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no chromium on this machine: install it to test the front end")
+    with sync_api.sync_playwright() as playwright:
+        # Chromium's own sandbox is not to be had for root, and the pages are ours.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

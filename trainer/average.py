@@ -136,8 +136,8 @@ def _refuse_weights(paths: Sequence[Path], weights: Sequence[float]) -> None:
         raise DmmError("An average is made of two checkpoints or more. Name another.")
     if len(weights) != len(paths):
         raise DmmError(
-            f"There are {len(weights)} weights ({said}) for {len(paths)} checkpoints. "
-            "Give each checkpoint one, in their order; 0 leaves its weights out."
+            f"{len(paths)} checkpoints need as many weights, not {len(weights)} ({said}). Give "
+            "each one, in their order, in one text: '0.7, 0.3'."
         )
     if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not any(weights):
         raise DmmError(

@@ -175,7 +175,7 @@ def _refuse_impossible_extension(ingredients: Ingredients) -> None:
         if teacher.name.casefold() in folded:
             raise DmmError(
                 f"{base.path} has a style {teacher.name!r} already. "
-                f"Give the teacher {teacher.path} another `name`."
+                "Give the new teacher another `name`."
             )
 
 

@@ -17,6 +17,7 @@ from dmm.metadata import Style, read_dmm_entry
 from dmm.tensors import TensorFile, open_tensors
 from trainer.architecture import NETWORKS, Config, Misfit
 from trainer.checkpoint import Checkpoint, open_checkpoint
+from trainer.lora import made_for, open_lora
 
 FAMILIES = {"sd1": "SD1", "sdxl": "SDXL"}
 MODELSPEC = ("title", "author", "date", "license")
@@ -126,6 +127,23 @@ def _other_file(file: TensorFile, misfit: str) -> list[Line]:
     return [
         ("kind", _text(kind)),
         ("tensors", f"{len(file):,}; {_amount(parameters)}, {_dtypes(dtypes)}"),
+        *_lora(file),
+    ]
+
+
+def _lora(file: TensorFile) -> list[Line]:
+    """What a LoRA changes; nothing for a file that is none."""
+    try:
+        lora = open_lora(file.path)
+    except DmmError:
+        return []
+    ranks = lora.ranks
+    said = f"{ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else _listed(ranks)
+    description = file.metadata.get("modelspec.description")
+    return [
+        ("changes", f"{len(lora.modules):,} layers, rank {said}"),
+        ("made for", made_for(file) or "unknown"),
+        *([("description", _text(description))] if description else ()),
     ]
 
 

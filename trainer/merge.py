@@ -10,6 +10,7 @@ from accelerate.utils import set_seed
 
 from dmm.errors import DmmError
 from dmm.style_prompts import StylePrompts
+from trainer.average import Mean
 from trainer.config import MergeConfig
 from trainer.disk import writing
 from trainer.export import export, is_complete, is_made_by, outputs
@@ -21,7 +22,7 @@ from trainer.memory import teacher_slots
 from trainer.precision import DTYPES
 from trainer.prepare import Prepared, open_source, prepare
 from trainer.sampling import sdxl_time_ids
-from trainer.student import Student, averaged
+from trainer.student import Student
 from trainer.teachers import TeacherPool
 
 GRID = "grid.png"
@@ -98,7 +99,7 @@ def new_student(ingredients: Ingredients) -> Student:
     """The student before its first step; its codebook is drawn from torch's generator."""
     unet = ingredients.base.load_unet(torch.float32)
     if ingredients.config.train.start_from == "average":
-        unet.load_state_dict(averaged(file.unet_tensors() for file in ingredients.checkpoints))
+        unet.load_state_dict(Mean([file.unet_tensors() for file in ingredients.checkpoints]))
     unet.train().requires_grad_(True)
     prompts = StylePrompts(len(ingredients.checkpoints), ingredients.dim)
     if ingredients.former:

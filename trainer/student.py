@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -68,15 +65,3 @@ def predict(
         added_cond_kwargs=added,
         return_dict=False,
     )[0]
-
-
-def averaged(weights: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several models' tensors in float32, one tensor at a time."""
-    models = list(weights)
-    mean = {}
-    for name in models[0]:
-        total = torch.zeros(models[0][name].shape)
-        for model in models:
-            total += model[name].float()
-        mean[name] = total / len(models)
-    return mean

@@ -3,17 +3,17 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { forgetStyles, stylesIn } from "./file_styles.js";
-import { setUpBatch, showList } from "./style_batch.js";
+import { showList } from "./style_batch.js";
 import { setUpMix, showSliders } from "./style_mix.js";
-import { setUpPicker, showNames } from "./style_picker.js";
+import { showNames } from "./style_picker.js";
 import { loadTexts, text } from "./texts.js";
 import { allNodes, stylesFile } from "./upstream.js";
 import { calling } from "./widgets.js";
 
 const NODES = {
   DMM_StyleMix: { setUp: setUpMix, show: showSliders },
-  DMM_StyleBatch: { setUp: setUpBatch, show: showList },
-  DMM_Style: { setUp: setUpPicker, show: showNames },
+  DMM_StyleBatch: { show: showList },
+  DMM_Style: { show: showNames },
 };
 
 /** What each node shows now, so that a change elsewhere in the graph redraws nothing. */
@@ -23,15 +23,15 @@ app.registerExtension({
   name: "DMM",
 
   async init() {
-    await loadTexts();
     // Tells of every change the user made: of links and files, in subgraphs and by undoing too.
     api.addEventListener("graphChanged", refreshAll);
+    await loadTexts();
   },
 
   nodeCreated(node) {
     const kind = NODES[node.comfyClass];
     if (!kind) return;
-    kind.setUp(node);
+    kind.setUp?.(node);
     node.onConnectionsChange = calling(node.onConnectionsChange, () => refresh(node));
   },
 

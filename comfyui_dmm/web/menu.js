@@ -4,8 +4,8 @@
  * Opens a menu where the event happened.
  * @param entries {label, run?, disabled?, entries?} each; null draws a line.
  */
-export function openMenu(event, entries, title) {
-  new LiteGraph.ContextMenu(entries.map(toItem), { event, title, className: "dark" });
+export function openMenu(event, entries) {
+  new LiteGraph.ContextMenu(entries.map(toItem), { event, className: "dark" });
 }
 
 function toItem(entry) {

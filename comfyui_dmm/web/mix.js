@@ -1,6 +1,6 @@
 // Mixes as text, "ink:0.7, anime:0.3": the spelling of dmm/mixes.py, which has the last word.
 
-/** Weight by style name; what does not read as a mix is left out (the server tells what is wrong). */
+/** Weight by style name; what is no mix is left out, and the server tells what is wrong. */
 export function parseMix(text) {
   const mix = new Map();
   for (const part of text.split(",")) {

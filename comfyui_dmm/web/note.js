@@ -1,5 +1,7 @@
 // A few lines of plain text in a node: what is missing, and what to do.
 
+import { markAdded } from "./widgets.js";
+
 const MARGIN = 20;
 const LINE_HEIGHT = 16;
 const GAP = 4; // litegraph's own, below each widget, even a hidden one
@@ -7,12 +9,11 @@ const GAP = 4; // litegraph's own, below each widget, even a hidden one
 /** @param text () => what to say now; while that is empty the note takes no room. */
 export function addNote(node, text) {
   const lines = () => linesOf(text(), node.size[0] - 2 * MARGIN);
-  return node.addCustomWidget({
+  const note = {
     type: "dmm_note",
     name: "note",
     y: 0,
-    serialize: false,
-    options: { serialize: false },
+    options: {},
     get hidden() {
       return !text();
     },
@@ -27,7 +28,8 @@ export function addNote(node, text) {
       });
       context.restore();
     },
-  });
+  };
+  return markAdded(node.addCustomWidget(note));
 }
 
 const ruler = document.createElement("canvas").getContext("2d");

@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { openMenu } from "./menu.js";
 import { text } from "./texts.js";
+import { fitHeight } from "./widgets.js";
 
 const FIELDS = ["mix", "normalise", "strength", "mixing"];
 
@@ -37,16 +38,17 @@ function recall(node, preset) {
   for (const widget of node.widgets) {
     if (FIELDS.includes(widget.name)) widget.value = preset[widget.name];
   }
-  node.setDirtyCanvas(true, true);
+  fitHeight(node);
 }
 
 async function save(node, presets) {
-  const name = await app.extensionManager.dialog.prompt({
+  const said = await app.extensionManager.dialog.prompt({
     title: text("savePreset"),
     message: text("presetName"),
   });
+  const name = said?.trim();
   if (!name) return;
-  if (name in presets && !(await confirm(text("replacePreset", { name })))) return;
+  if (Object.hasOwn(presets, name) && !(await confirm(text("replacePreset", { name })))) return;
   const fields = node.widgets.filter((widget) => FIELDS.includes(widget.name));
   const preset = Object.fromEntries(fields.map((widget) => [widget.name, widget.value]));
   await request("PUT", { body: JSON.stringify({ name, ...preset }) });

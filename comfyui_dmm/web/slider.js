@@ -1,5 +1,7 @@
 // A slider with its name at the left and what it amounts to at the right.
 
+import { markAdded } from "./widgets.js";
+
 const MARGIN = 15; // litegraph's own, from the node's edge to a widget
 const PADDING = 12;
 
@@ -20,26 +22,25 @@ export function addSlider(node, { label, get, set, range, amount }) {
     },
     step2: 0.01,
     precision: 2,
-    serialize: false,
   };
   // The prefix keeps a style called like one of the node's inputs apart from it.
   const widget = node.addWidget("slider", `style ${label}`, get(), () => {}, options);
   widget.label = label;
-  widget.serialize = false;
   Object.defineProperty(widget, "value", { get, set: (value) => set(roundToStep(value)) });
   widget.drawWidget = function (context, { width, showText = true }) {
     const [min, max] = range();
-    const share = Math.min(Math.max((get() - min) / (max - min), 0), 1);
-    drawSlider(context, this, width, share, showText && [label, amount()]);
+    const place = (value) => Math.min(Math.max((value - min) / (max - min), 0), 1);
+    drawSlider(context, this, width, [place(0), place(get())], showText && [label, amount()]);
   };
-  return widget;
+  return markAdded(widget);
 }
 
 function roundToStep(value) {
   return Math.round(value * 100) / 100;
 }
 
-function drawSlider(context, widget, width, share, texts) {
+/** Draws the bar from the place of 0 to that of the value, both as shares of the length. */
+function drawSlider(context, widget, width, [zero, value], texts) {
   const { y, height } = widget;
   const inner = width - 2 * MARGIN;
   context.save();
@@ -50,7 +51,7 @@ function drawSlider(context, widget, width, share, texts) {
   context.save();
   context.clip();
   context.fillStyle = "#4f7cac99"; // half transparent, so text is legible on it in any theme
-  context.fillRect(MARGIN, y, inner * share, height);
+  context.fillRect(MARGIN + inner * zero, y, inner * (value - zero), height);
   context.restore();
   if (texts) {
     context.strokeStyle = widget.outline_color;
@@ -73,6 +74,7 @@ function drawTexts(context, widget, inner, [label, amount]) {
 function shortened(context, text, room) {
   if (context.measureText(text).width <= room) return text;
   const letters = [...text];
-  while (letters.length && context.measureText(`${letters.join("")}…`).width > room) letters.pop();
-  return `${letters.join("")}…`;
+  const written = () => `${letters.join("")}…`;
+  while (letters.length && context.measureText(written()).width > room) letters.pop();
+  return written();
 }

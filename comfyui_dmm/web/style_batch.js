@@ -2,11 +2,7 @@
 
 import { addNote } from "./note.js";
 import { text } from "./texts.js";
-import { keepOwnWidgets, removeAdded } from "./widgets.js";
-
-export function setUpBatch(node) {
-  keepOwnWidgets(node);
-}
+import { removeAdded } from "./widgets.js";
 
 export function showList(node, { styles, problem }) {
   removeAdded(node);

@@ -5,7 +5,7 @@ import { addNote } from "./note.js";
 import { addPresets } from "./presets.js";
 import { addSlider } from "./slider.js";
 import { text } from "./texts.js";
-import { calling, fitHeight, keepOwnWidgets, removeAdded, widgetOf } from "./widgets.js";
+import { calling, fitHeight, removeAdded, widgetOf } from "./widgets.js";
 
 const FREE_RANGE = [-1, 2];
 const NORMALISED_RANGE = [0, 1];
@@ -13,7 +13,6 @@ const MIN_WIDTH = 300;
 
 export function setUpMix(node) {
   addPresets(node);
-  keepOwnWidgets(node);
   const mix = widgetOf(node, "mix");
   mix.callback = calling(mix.callback, () => fitHeight(node));
 }

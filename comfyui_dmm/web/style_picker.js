@@ -4,13 +4,9 @@ import { openMenu } from "./menu.js";
 import { findStyle } from "./mix.js";
 import { addNote } from "./note.js";
 import { text } from "./texts.js";
-import { fitHeight, keepOwnWidgets, removeAdded } from "./widgets.js";
+import { fitHeight, removeAdded } from "./widgets.js";
 
 const ARROW = 40; // litegraph steps through a combo's values this near to its ends
-
-export function setUpPicker(node) {
-  keepOwnWidgets(node);
-}
 
 /** Offers the names of another file; without them the field takes any text. */
 export function showNames(node, { styles, problem }) {
@@ -19,8 +15,8 @@ export function showNames(node, { styles, problem }) {
   const { value, label, tooltip } = node.widgets[index];
   const field = problem ? addText(node, value) : addCombo(node, value || styles[0], styles);
   Object.assign(field, { label, tooltip });
-  node.widgets.pop();
-  node.widgets[index] = field;
+  node.widgets.splice(node.widgets.indexOf(field), 1);
+  node.widgets[index] = field; // in its place: values are saved by their order
   addNote(node, () => problem ?? (isStranger(styles, field.value) ? notInFile(field.value) : ""));
   fitHeight(node);
 }
@@ -39,8 +35,11 @@ function addCombo(node, value, styles) {
     const x = options.e.canvasX - node.pos[0];
     if (x < ARROW || x > node.size[0] - ARROW) return onClick.call(this, options);
     // litegraph's own menu would read the names as HTML.
-    const entries = styles.map((label) => ({ label, run: () => void this.setValue(label, options) }));
-    openMenu(options.e, entries);
+    const choose = (label) => void this.setValue(label, options);
+    openMenu(
+      options.e,
+      styles.map((label) => ({ label, run: () => choose(label) })),
+    );
   };
   return combo;
 }

@@ -2,7 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 
-// The nodes that read styles from a file: the widget that says which, and the model folders it lists.
+// The nodes that read a file: the widget that says which, and the model folders it lists.
 const LOADERS = {
   DMM_CheckpointLoader: { widget: "ckpt_name", folders: ["checkpoints"] },
   DMM_StylesLoader: { widget: "styles_name", folders: ["dmm_styles", "checkpoints"] },
@@ -13,12 +13,13 @@ const MAX_STEPS = 100; // links may go in circles while a graph is being edited
 
 /** Every node of the workflow, those inside subgraphs included. */
 export function allNodes() {
-  return [app.graph, ...app.graph.subgraphs.values()].flatMap((graph) => graph.nodes);
+  const { rootGraph } = app.graph;
+  return [rootGraph, ...rootGraph.subgraphs.values()].flatMap((graph) => graph.nodes);
 }
 
 /**
  * The file behind a node's input.
- * @returns {name, folders}; null while nothing is connected; undefined where only running would tell.
+ * @returns {name, folders}; null while nothing is connected; undefined if only running tells.
  */
 export function stylesFile(node, inputName) {
   const slot = node.inputs.findIndex((input) => input.name === inputName);

@@ -1,18 +1,23 @@
-// What nodes with widgets of ours have in common: their own come first, ours after them.
+// What our nodes have in common: widgets of the node's own, and those we add for a file.
 
-const own = new WeakMap();
+const added = new WeakSet();
 
 export function widgetOf(node, name) {
   return node.widgets.find((widget) => widget.name === name);
 }
 
-/** Marks the widgets a node has now as those that stay. */
-export function keepOwnWidgets(node) {
-  own.set(node, node.widgets.length);
+/** Marks a widget as one that goes when the file changes. It is neither saved nor queued. */
+export function markAdded(widget) {
+  widget.serialize = false;
+  widget.options.serialize = false;
+  added.add(widget);
+  return widget;
 }
 
 export function removeAdded(node) {
-  node.widgets.length = own.get(node);
+  for (const widget of node.widgets.filter((candidate) => added.has(candidate))) {
+    node.widgets.splice(node.widgets.indexOf(widget), 1);
+  }
 }
 
 /** Makes a node as high as its widgets need; its width is the user's. */

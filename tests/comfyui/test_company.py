@@ -110,28 +110,37 @@ def combine(studio, one, other):
     return studio.add("ConditioningCombine", conditioning_1=one, conditioning_2=other)
 
 
-def tiled(method):
-    def tiles(studio, model):
+def pack_tiles(method):
+    def tiles(studio, model, overlap=32):
         if not studio.comfyui.has_pack("ComfyUI-TiledDiffusion"):
             pytest.skip("ComfyUI-TiledDiffusion is not in the host's folder of packs")
-        size = {"tile_width": 64, "tile_height": 64, "tile_overlap": 32, "tile_batch_size": 2}
-        wide = studio.latent(width=128, height=64)
-        return studio.add("TiledDiffusion", model=model, method=method, **size), {"latent": wide}
+        size = {"tile_width": 64, "tile_height": 64, "tile_overlap": overlap}
+        how = {"method": method, "tile_batch_size": 2}
+        return studio.add("TiledDiffusion", model=model, **size, **how), wide_latent(studio)
 
     return tiles
 
 
-def our_tiles(weights, wrap):
-    def tiles(studio, model):
-        size = {"tile_width": 64, "tile_height": 64, "overlap": 32}
-        wide = studio.latent(width=128, height=64)
+def our_tiles(weights, wrap=False):
+    def tiles(studio, model, overlap=32):
+        size = {"tile_width": 64, "tile_height": 64, "overlap": overlap}
         how = {"weights": weights, "wrap": wrap}
         model = studio.add("DMM_MixtureOfDiffusers", model=model, **size, **how)
-        return model, {"latent": wide}
+        return model, wide_latent(studio)
 
     return tiles
 
 
+def wide_latent(studio):
+    return {"latent": studio.latent(width=128, height=64)}
+
+
+TILES = {
+    "our Mixture of Diffusers": our_tiles("gaussian"),
+    "our MultiDiffusion": our_tiles("uniform"),
+    "TiledDiffusion, Mixture of Diffusers": pack_tiles("Mixture of Diffusers"),
+    "TiledDiffusion, MultiDiffusion": pack_tiles("MultiDiffusion"),
+}
 COMPANY = {
     "LoRA": lora,
     "ControlNet": controlnet,
@@ -140,11 +149,8 @@ COMPANY = {
     "inpainting": inpainting,
     "masked prompts": masked_prompts,
     "area prompts": area_prompts,
-    "TiledDiffusion, MultiDiffusion": tiled("MultiDiffusion"),
-    "TiledDiffusion, Mixture of Diffusers": tiled("Mixture of Diffusers"),
-    "our Mixture of Diffusers": our_tiles("gaussian", False),
-    "our MultiDiffusion": our_tiles("uniform", False),
-    "our panorama": our_tiles("gaussian", True),
+    "our panorama": our_tiles("gaussian", wrap=True),
+    **TILES,
 }
 
 
@@ -253,8 +259,8 @@ def test_an_area_is_painted_with_its_part_of_the_regions(sd1):
     nearly(painted[..., 8:], alone)
 
 
-@pytest.mark.parametrize("weights", ["gaussian", "uniform"])
-def test_tiles_that_do_not_overlap_are_pictures_of_their_own(sd1, weights):
+@pytest.mark.parametrize("case", TILES)
+def test_tiles_that_do_not_overlap_are_pictures_of_their_own(sd1, case):
     """Masks, regions and the hint of a ControlNet are cropped with the latents."""
     styles = sd1.style("ink"), sd1.style("anime")
 
@@ -265,8 +271,7 @@ def test_tiles_that_do_not_overlap_are_pictures_of_their_own(sd1, weights):
         prompts = with_controlnet(sd1, combine(sd1, sd1.prompt(1), prompt), hint)
         return first_step(sd1, model, latent, positive=prompts[0], negative=prompts[1])
 
-    size = {"tile_width": 64, "tile_height": 64, "overlap": 0, "wrap": False}
-    tiles = sd1.add("DMM_MixtureOfDiffusers", model=sd1.loader, weights=weights, **size)
+    tiles, _ = TILES[case](sd1, sd1.loader, overlap=0)
     noise = sd1.add("TEST_Noise", width=128, height=64, seed=1, roll=0)
     hint = sd1.add("TEST_Picture", width=128, height=64, seed=1)
     mask = sd1.box(0.25, 0, 0.75, 0.5, width=128)
@@ -303,8 +308,15 @@ def test_one_tile_is_the_plain_picture(sd1):
     assert torch.equal(sd1.paint(tile), sd1.paint(halves))
 
 
-def test_an_overlap_as_large_as_a_tile_is_refused(sd1):
-    size = {"tile_width": 64, "tile_height": 64, "overlap": 64, "wrap": False}
-    tiles = sd1.add("DMM_MixtureOfDiffusers", model=sd1.loader, weights="uniform", **size)
-    with pytest.raises(NodeError, match="overlap of 64 pixels is as large as a tile, 64×64"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overlap": 64}, "overlap of 64 pixels is as large as a tile, 64×64"),
+        ({"weights": "linear"}, "no weights 'linear'. Choose one of: gaussian, uniform"),
+    ],
+)
+def test_tiles_that_make_no_sense_are_refused(sd1, settings, message):
+    usual = {"tile_width": 64, "tile_height": 64, "overlap": 32, "weights": "uniform"}
+    tiles = sd1.add("DMM_MixtureOfDiffusers", model=sd1.loader, wrap=False, **(usual | settings))
+    with pytest.raises(NodeError, match=message):
         sd1.paint(tiles)

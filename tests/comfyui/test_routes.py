@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import struct
 import urllib.error
 import urllib.parse
@@ -210,6 +211,7 @@ def secret(comfyui: ComfyUI) -> Path:
 
 @pytest.fixture(scope="module")
 def spellings(comfyui: ComfyUI, secret: Path) -> list[str]:
+    shutil.copy(secret, comfyui.checkpoints / "unlisted.txt")
     up = ["../../secret.safetensors", "..\\..\\secret.safetensors", "./../../secret.safetensors"]
     up += ["mine/../../../secret.safetensors", "....//....//secret.safetensors"]
     up += ["%2e%2e/%2e%2e/secret.safetensors", "..%2f..%2fsecret.safetensors"]
@@ -218,6 +220,7 @@ def spellings(comfyui: ComfyUI, secret: Path) -> list[str]:
     absolute = [str(secret), f"file://{secret}", f"//localhost{secret}", f"\\\\?\\{secret}"]
     absolute += ["C:\\Windows\\win.ini", "/etc/passwd", "~/secret.safetensors", "/dev/zero", "CON"]
     odd = ["", ".", "..", "/", "\\", " ", "ink.safetensors ", "INK", "*", "ink*", "a" * 6_000]
+    odd += ["unlisted.txt", "./ink.safetensors", "mine/../ink.safetensors", "/ink.safetensors"]
     odd += ["ink.safetensors\0", "ink.safetensors\0.png", "\ud83d", "\u202e"]
     return up + absolute + odd
 

@@ -362,6 +362,11 @@ REFUSED = {
     "empty mix": (lambda s: s.mix(""), "The mix is empty"),
     "all weights 0": (lambda s: s.mix("ink:0, anime:0"), "All style weights are 0"),
     "free weights 0": (lambda s: s.mix("ink:0", normalise=False), "All style weights are 0"),
+    "unknown mixing": (lambda s: s.mix("ink", mixing="after"), "no mixing 'after'. Choose one of"),
+    "unknown method": (
+        lambda s: s.regional((s.box(*LEFT), s.style("ink")), method="two passes"),
+        "no method 'two passes'. Choose one of: one pass, per-region latents",
+    ),
     "unknown in a batch": (lambda s: s.batch("ink\nanme"), "no style 'anme'"),
     "wrong batch": (lambda s: s.batch("ink\nanime"), "styles for 2 pictures, but the batch has 1"),
     "empty mask": (lambda s: one_region(s, box=(0, 0, 0, 0)), "mask of region 1 is empty"),

@@ -136,7 +136,7 @@ def test_mistakes(files: list[Path], family: str, tmp_path: Path) -> None:
     )
     cases = [
         (files[:1], None, "two checkpoints or more"),
-        (files, [1, 1], "2 weights .* for 3 checkpoints"),
+        (files, [1, 1], "3 checkpoints need as many weights, not 2"),
         (files[:2], [1, -1], "have no mean"),
         (files[:2], [0, 0], "have no mean"),
         (files[:2], [float("nan"), 1], "have no mean"),

@@ -11,6 +11,7 @@ import torch
 
 from dmm.injection import styled
 from dmm.merged import read_styles
+from trainer.average import Mean
 from trainer.batches import TrainingBatches
 from trainer.checkpoint import open_checkpoint
 from trainer.config import load_config
@@ -19,7 +20,7 @@ from trainer.ingredients import open_ingredients
 from trainer.losses import score_loss
 from trainer.pairs import PairPlan
 from trainer.prepare import open_source, prepare
-from trainer.student import averaged, predict
+from trainer.student import predict
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo" / "merge.yaml"
@@ -72,7 +73,7 @@ def test_student_beats_weighted_merging_on_held_out_captions(merged: Path, tmp_p
     with styled(student, styles):
         ours = predict(student, noisy, batch.timesteps, batch.text)
     average = ingredients.base.load_unet()
-    average.load_state_dict(averaged(file.unet_tensors() for file in ingredients.checkpoints))
+    average.load_state_dict(Mean([file.unet_tensors() for file in ingredients.checkpoints]))
     weighted_merging = predict(average, noisy, batch.timesteps, batch.text)
 
     # Concepts that neither the teachers nor the student were trained on: the hardest held-out data.

@@ -149,6 +149,7 @@ def test_a_lora_and_a_vae_are_described(tmp_path):
     said = lines(lora(tmp_path, {"modelspec.title": "A LoRA"}))
     assert said["kind"][0].startswith("a LoRA")
     assert said["tensors"] == ["1; 128 parameters, float16"]
+    assert said["changes"] == ["1 layers, rank 4"]
     assert said["title"] == ["A LoRA"]
     save_tensors(tmp_path / "vae.safetensors", small_vae().state_dict(), {})
     assert lines(tmp_path / "vae.safetensors")["kind"] == ["a VAE"]

@@ -47,18 +47,17 @@ class Refused(Exception):
     """What the API answered instead of pictures."""
 
     def __init__(self, status: int, answer: dict[str, Any]) -> None:
-        super().__init__(answer.get("detail"))
+        super().__init__(json.dumps(answer, ensure_ascii=False))
         self.status = status
         self.answer = answer
 
 
 @dataclass
 class Painted:
-    """Pictures [B, H, W, 3] uint8, the infotext of each, and what the host says about them."""
+    """Pictures [B, H, W, 3] uint8, and the infotext of each."""
 
     pictures: np.ndarray
     infotexts: list[str]
-    comments: str
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Painted) and np.array_equal(self.pictures, other.pictures)
@@ -117,8 +116,8 @@ class WebUI:
 
     def _answers(self) -> bool:
         try:
-            self.get("/sdapi/v1/options")
-        except (urllib.error.URLError, ConnectionError, Refused):  # Refused: the API comes last
+            self.get("/dmm/styles", checkpoint="merged")  # the host opens before it is ready
+        except (urllib.error.URLError, ConnectionError, Refused):
             return False
         return True
 
@@ -164,8 +163,9 @@ class WebUI:
         scripts = {} if dmm is None else {"alwayson_scripts": {"dmm styles": {"args": [dmm]}}}
         answer = self.post(f"/sdapi/v1/{way}", PAINT | scripts | body)
         info = json.loads(answer["info"])
-        pictures = np.stack([_decoded(picture) for picture in answer["images"]])
-        return Painted(pictures, info["infotexts"], info.get("comments") or "")
+        first = info["index_of_first_image"]  # behind a grid
+        pictures = np.stack([_decoded(picture) for picture in answer["images"][first:]])
+        return Painted(pictures, info["infotexts"][first:])
 
     def choose(self, checkpoint: str) -> None:
         """Changes the checkpoint in the settings, as the header's dropdown does."""

@@ -77,25 +77,41 @@ def test_an_error_leaves_no_trace(webui: WebUI, unstyled: Painted) -> None:
     assert webui.paint() == unstyled
 
 
-def test_a_plain_checkpoint_paints_as_ever_and_says_so(webui: WebUI, unstyled: Painted) -> None:
+def test_a_plain_checkpoint_has_no_styles_to_paint_in(webui: WebUI, unstyled: Painted) -> None:
     webui.choose("plain")
-    painted = webui.paint(INK)
-    assert painted == unstyled
-    assert "plain.safetensors is a plain checkpoint" in painted.comments
-    assert "DMM" not in painted.infotexts[0]
+    with pytest.raises(Refused, match=r"plain\.safetensors is a plain checkpoint without styles"):
+        webui.paint(INK)
+    assert webui.paint(INK | {"enabled": False}) == unstyled
 
 
 def test_override_settings_choose_the_checkpoint_that_counts(
     webui: WebUI, unstyled: Painted, ink: Painted
 ) -> None:
     plain = {"sd_model_checkpoint": "plain.safetensors"}
-    assert webui.paint(INK, override_settings=plain) == unstyled
+    with pytest.raises(Refused, match=r"plain\.safetensors is a plain checkpoint"):
+        webui.paint(INK, override_settings=plain)
+    assert webui.paint(override_settings=plain) == unstyled
     merged = {"sd_model_checkpoint": "merged.safetensors"}
     webui.choose("plain")
     assert webui.paint(INK, override_settings=merged) == ink
 
 
+def test_a_checkpoint_kept_in_memory_is_known_again(
+    webui: WebUI, unstyled: Painted, ink: Painted
+) -> None:
+    if webui.kind == "forge":
+        pytest.skip("Forge keeps one checkpoint in memory")
+    webui.post("/sdapi/v1/options", {"sd_checkpoints_limit": 2})
+    for checkpoint in ("plain", "merged", "plain"):
+        webui.choose(checkpoint)
+        enabled = checkpoint == "merged"
+        assert webui.paint(INK | {"enabled": enabled}) == (ink if enabled else unstyled)
+    webui.post("/sdapi/v1/options", {"sd_checkpoints_limit": 1})
+
+
 def test_the_infotext_brings_the_picture_back(webui: WebUI) -> None:
+    if webui.kind == "forge":
+        pytest.skip("Forge's API fails on every infotext; see test_browser.py")
     dmm = {
         "styles": {"ink": 0.7, "anime": 0.3},
         "normalise": False,
@@ -111,10 +127,6 @@ def test_the_infotext_brings_the_picture_back(webui: WebUI) -> None:
     again = webui.paint(infotext=infotext)
     assert again == painted
     assert again.infotexts == painted.infotexts
-
-
-def test_the_infotext_of_another_picture_adds_no_style(webui: WebUI, unstyled: Painted) -> None:
-    assert webui.paint(infotext=unstyled.infotexts[0]) == unstyled
 
 
 def test_img2img(webui: WebUI, ink: Painted) -> None:
@@ -161,8 +173,6 @@ def test_both_passes_of_hires_fix_are_styled(webui: WebUI) -> None:
 
 def test_a_plain_refiner_is_not_styled(webui: WebUI, unstyled: Painted) -> None:
     """It takes over before the first step, so that the whole picture is its own."""
-    if webui.kind == "forge":
-        pytest.skip("Forge keeps the first checkpoint's UNet for the refiner of the same kind")
     painted = webui.paint(INK, refiner_checkpoint="plain.safetensors", refiner_switch_at=0.0)
     assert re.search("Refiner: plain", painted.infotexts[0])
     assert painted == unstyled

@@ -41,23 +41,23 @@ def test_prompts_of_a_batch_have_their_own_tags(webui: WebUI, photo: Painted) ->
         prompt="a cat|<dmm:photo:1>",
         batch_size=2,
         script_name="prompt matrix",
-        script_args=[False, True, "positive", "comma", 0],
+        script_args=[False, False, "positive", "comma", 0],
     )
     cats = webui.paint(prompt="a cat"), webui.paint(prompt="a cat, <dmm:photo:1>")
-    assert matrix.pictures.shape[0] == 3  # the first is the grid
-    for picture, cat in zip(matrix.pictures[1:], cats, strict=True):
-        assert np.allclose(picture, cat.pictures[0], atol=1)  # other kernels for a batch of 2
-    assert not np.allclose(matrix.pictures[1], matrix.pictures[2], atol=1)
+    for picture, cat in zip(matrix.pictures, cats, strict=True):
+        assert np.abs(picture.astype(int) - cat.pictures[0]).max() <= 1  # a batch rounds otherwise
+    assert np.abs(matrix.pictures[0].astype(int) - matrix.pictures[1]).max() > 1
 
 
 def test_a_wrong_tag_is_refused(webui: WebUI) -> None:
     with pytest.raises(Refused) as refused:
         webui.paint(prompt="a cat <dmm:foto:1>")
-    assert "There is no style 'foto' in this file. Did you mean 'photo'?" in str(refused.value)
+    assert (
+        "There is no style 'foto' in this file. Did you mean 'photo'?"
+        in refused.value.answer["detail"]
+    )
 
 
-def test_a_plain_checkpoint_says_that_it_has_no_styles(webui: WebUI, unstyled: Painted) -> None:
+def test_a_tag_changes_nothing_on_a_plain_checkpoint(webui: WebUI, unstyled: Painted) -> None:
     webui.choose("plain")
-    painted = webui.paint(prompt="a cat <dmm:ink:1>")
-    assert painted == unstyled
-    assert "plain.safetensors is a plain checkpoint" in painted.comments
+    assert webui.paint(prompt="a cat <dmm:ink:1>") == unstyled

@@ -67,11 +67,8 @@ class ChangedTensors(Mapping[str, Tensor]):
 
     def __getitem__(self, key: str) -> Tensor:
         tensor = self.tensors[key]
-        if key not in self.changes:
-            return tensor
-        tensor = tensor.float()
-        for weight, factors in self.changes[key]:
-            tensor = tensor.add(factors.change().reshape(tensor.shape), alpha=weight)
+        for weight, factors in self.changes.get(key, ()):
+            tensor = factors.change(weight).reshape(tensor.shape).add_(tensor)
         return tensor
 
     def __iter__(self) -> Iterator[str]:

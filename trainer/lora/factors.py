@@ -91,11 +91,13 @@ class Factors:
         """Whether a weight of this shape can be changed; 1x1 convolutions are linear layers."""
         return prod(self.shape) == prod(weight) and self.shape[0] == weight[0]
 
-    def change(self) -> Tensor:
-        """ΔW in float32, of `shape`."""
+    def change(self, weight: float = 1.0) -> Tensor:
+        """weight · ΔW in float32, of `shape`; a tensor of its own."""
         parts = {part: self.file[key].float() for part, key in self.keys.items()}
         scale = parts["alpha"].item() / self.rank if "alpha" in parts else self.scale
-        return _product(parts).mul_(scale)
+        first = "up" if "up" in parts else "w1_a"
+        parts[first] = parts[first] * (weight * scale)
+        return _product(parts)
 
     def _shape(self, part: str) -> tuple[int, ...]:
         return self.file.shape(self.keys[part])

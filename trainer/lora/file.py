@@ -50,6 +50,13 @@ class Lora:
     def __str__(self) -> str:
         return self.path.name if self.weight == 1 else f"{self.weight:g} × {self.path.name}"
 
+    @property
+    def ranks(self) -> list[int]:
+        """All ranks of its changes, the smallest first."""
+        parts = [keys.get("down", keys.get("w1_b")) for keys in self.modules.values()]
+        shapes = [self.file.shape(key) for key in parts if key]
+        return sorted({shape[0] for shape in shapes if shape})
+
     def changes(self, checkpoint: Checkpoint) -> list[tuple[str, str, Factors]]:
         """What it changes in a checkpoint: network, weight by its name in diffusers, change.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-from playwright.sync_api import ConsoleMessage, Page, Request
+from typing import TYPE_CHECKING, Any
 
 from tests.comfyui.server import ROOT, ComfyUI
+
+if TYPE_CHECKING:  # without playwright the tests are skipped, not broken
+    from playwright.sync_api import ConsoleMessage, Page, Request
 
 WORKFLOWS = ROOT / "example_workflows"
 READY = "window.app?.extensionManager && app.graph && app.vueAppReady && !app.configuringGraph"

@@ -5,22 +5,26 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from tests.comfyui.front_end.browser import FrontEnd
+from tests.comfyui.server import ComfyUI
+from tests.comfyui.test_routes import write_styles
 
-from tests.comfyui.front_end.browser import FrontEnd  # noqa: E402
-from tests.comfyui.server import ComfyUI  # noqa: E402
-from tests.comfyui.test_routes import write_styles  # noqa: E402
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 NAMES = ("ink wash", "anime", "水墨", "low poly")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[sync_api.Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
+def chromium() -> Iterator[Browser]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no chromium on this machine: install it to test the front end")
     with sync_api.sync_playwright() as playwright:
@@ -31,7 +35,7 @@ def chromium() -> Iterator[sync_api.Browser]:
 
 
 @pytest.fixture(scope="module")
-def opened(chromium: sync_api.Browser, comfyui: ComfyUI) -> Iterator[FrontEnd]:
+def opened(chromium: Browser, comfyui: ComfyUI) -> Iterator[FrontEnd]:
     comfyui.post("/settings", SETTINGS)
     context = chromium.new_context(viewport={"width": 1500, "height": 900}, locale="en-GB")
     yield FrontEnd(context.new_page(), comfyui)

@@ -100,20 +100,29 @@ def test_a_mix_from_another_node_switches_the_sliders_off(mixing: FrontEnd):
     assert mixing.value(node, "mix") == before
 
 
-@pytest.mark.parametrize("way", ["reroute", "bypass", "subgraph", "loader in a subgraph", "both"])
+WAYS = ["reroute", "bypass", "primitive", "subgraph", "loader in a subgraph", "both", "promoted"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_link_is_followed(mixing: FrontEnd, way: str):
     node, loader = mixing.node(MIX), mixing.node(LOADER)
     mixing.page.evaluate(
         """([way, mixId, loaderId]) => {
             const [mix, loader] = [mixId, loaderId].map((id) => app.graph.getNodeById(id));
-            const put = (node) => {
-                app.graph.add(node);
-                loader.connect(3, node, 0);
-                node.connect(0, mix, 0);
-            };
             mix.disconnectInput(0);
-            if (way === "reroute") put(LiteGraph.createNode("Reroute"));
-            else if (way === "bypass") {
+            const file = loader.inputs.findIndex((input) => input.name === "ckpt_name");
+            if (way === "reroute") {
+                const reroute = LiteGraph.createNode("Reroute");
+                app.graph.add(reroute);
+                loader.connect(3, reroute, 0);
+                reroute.connect(0, mix, 0);
+            } else if (way === "primitive") {
+                const primitive = LiteGraph.createNode("PrimitiveNode");
+                app.graph.add(primitive);
+                primitive.connect(0, loader, file);
+                loader.widgets[0].value = "something else";
+                loader.connect(3, mix, 0);
+            } else if (way === "bypass") {
                 const through = LiteGraph.createNode("DMM_Style");
                 through.addOutput("through", "DMM_STYLES");
                 app.graph.add(through);
@@ -122,8 +131,14 @@ def test_the_link_is_followed(mixing: FrontEnd, way: str):
                 through.connect(1, mix, 0);
             } else {
                 loader.connect(3, mix, 0);
-                if (way !== "subgraph") app.graph.convertToSubgraph(new Set([loader]));
-                if (way !== "loader in a subgraph") app.graph.convertToSubgraph(new Set([mix]));
+                const held = way !== "subgraph" && app.graph.convertToSubgraph(new Set([loader]));
+                if (way === "promoted") {
+                    const [inner] = held.subgraph.nodes;
+                    held.subgraph.addInput("file", "COMBO").connect(inner.inputs[file], inner);
+                    inner.widgets[0].value = "something else";
+                } else if (way !== "loader in a subgraph") {
+                    app.graph.convertToSubgraph(new Set([mix]));
+                }
             }
         }""",
         [way, node, loader],

@@ -1,0 +1,115 @@
+"""The accordion as people use it, in a headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.webui.browser import Txt2Img
+from tests.webui.server import WebUI
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Route
+
+
+@pytest.fixture
+def tab(chromium: Browser, webui: WebUI) -> Iterator[Txt2Img]:
+    context = chromium.new_context(viewport={"width": 1400, "height": 1300})
+    yield Txt2Img(context.new_page(), webui)
+    context.close()
+
+
+def test_sliders_and_mix_say_the_same(tab: Txt2Img) -> None:
+    assert tab.weights() == {"ink": 0, "anime": 0, "photo": 0}
+    tab.slider("ink").fill("0.7")
+    tab.slider("photo").fill("0.25")
+    assert tab.text("mix").input_value() == "ink:0.7, photo:0.25"
+    tab.text("mix").fill("Anime:0.5, photo")
+    assert tab.weights() == {"ink": 0, "anime": 0.5, "photo": 1}
+    tab.slider("anime").press("ArrowRight")
+    assert tab.text("mix").input_value() == "Anime:0.51, photo:1"
+    tab.press("Equal")
+    assert tab.text("mix").input_value() == "ink:1, anime:1, photo:1"
+    tab.press("Random")
+    assert all(0 <= weight <= 1 for weight in tab.weights().values())
+    tab.press("Clear")
+    assert tab.text("mix").input_value() == ""
+    assert tab.weights() == {"ink": 0, "anime": 0, "photo": 0}
+
+
+def test_what_the_sliders_say_is_painted(tab: Txt2Img, webui: WebUI) -> None:
+    tab.slider("ink").fill("0.7")
+    tab.slider("photo").fill("0.3")
+    infotext = tab.generate()
+    assert 'DMM mix: "ink:0.7, photo:0.3"' in infotext
+    painted = webui.paint(
+        {"styles": {"ink": 0.7, "photo": 0.3}},
+        sampler_name=re.search(r"Sampler: ([^,]+)", infotext)[1],
+        scheduler=re.search(r"Schedule type: ([^,]+)", infotext)[1],
+    )
+    assert np.array_equal(tab.picture(), painted.pictures[0])
+
+
+def test_a_pasted_infotext_sets_everything(tab: Txt2Img, webui: WebUI) -> None:
+    dmm = {
+        "styles": {"anime": 0.6},
+        "normalise": False,
+        "strength": 0.85,
+        "mixing": "after MLP",
+        "columns": [1, 2],
+        "rows": [1, 1],
+        "regions": ["ink:1", ""],
+        "feather": 6,
+    }
+    painted = webui.paint(dmm)
+    tab.paste(painted.infotexts[0])
+    tab.part("layout").locator(".label-wrap").click()
+    assert tab.text("mix").input_value() == "anime:0.6"
+    assert tab.weights() == {"ink": 0, "anime": 0.6, "photo": 0}
+    assert tab.number("strength").input_value() == "0.85"
+    assert not tab.part("normalise").locator("input").is_checked()
+    assert tab.part("mixing").get_by_label("after MLP").is_checked()
+    assert tab.text("columns").input_value() == "1,2"
+    assert tab.text("rows").input_value() == "1,1"
+    assert tab.text("regions").input_value() == "ink:1.0\n"
+    assert tab.number("feather").input_value() == "6"
+    tab.generate()
+    assert np.array_equal(tab.picture(), painted.pictures[0])
+
+
+def test_sliders_follow_the_checkpoint(tab: Txt2Img) -> None:
+    tab.slider("ink").fill("1")
+    tab.choose("plain")
+    assert "plain is a plain checkpoint without styles" in tab.notice
+    assert tab.weights() == {}
+    said = tab.generate()
+    assert "plain.safetensors is a plain checkpoint without styles" in said
+    assert "DMM mix" not in said
+    tab.choose("merged")
+    assert tab.weights() == {"ink": 1, "anime": 0, "photo": 0}
+
+
+def test_a_wrong_name_is_shown_under_the_picture(tab: Txt2Img) -> None:
+    tab.text("mix").fill("inc:1")
+    assert "There is no style 'inc' in this file. Did you mean 'ink'?" in tab.generate()
+
+
+def test_names_from_strangers_are_text(tab: Txt2Img) -> None:
+    """What the server says of a file nobody should have: a name like HTML."""
+    name = "<img src=x onerror=window.harmed=1>"
+
+    def answer(route: Route) -> None:
+        route.fulfill(
+            content_type="application/json",
+            body=json.dumps({"checkpoint": "plain", "styles": [name]}),
+        )
+
+    tab.page.route("**/dmm/styles*", answer)
+    tab.choose("plain")
+    assert tab.weights() == {name: 0}
+    assert tab.page.evaluate("window.harmed") is None
