@@ -141,13 +141,12 @@
         }
     }
 
-    onAfterUiUpdate(function () {
-        if (!tabs.length) findTabs();
-        if (!tabs.length) return;
-        followCheckpoint();
-        for (const sliders of tabs) sliders.read();
+    // Gradio tells no one when it sets a value, as it does where an infotext is pasted: so look.
+    onUiLoaded(function () {
+        findTabs();
+        setInterval(function () {
+            followCheckpoint();
+            for (const sliders of tabs) sliders.read();
+        }, 200);
     });
-
-    // Typing is no change of the page, and a pasted infotext is not always one.
-    document.addEventListener("input", () => tabs.forEach((sliders) => sliders.read()));
 })();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,15 @@ from tests.webui.server import WebUI
 if TYPE_CHECKING:  # without playwright the tests are skipped, not broken
     from playwright.sync_api import Locator, Page
 
-TIMEOUT_SECONDS = 120  # for machines that have much else to do
+TIMEOUT_SECONDS = 60  # for machines that have much else to do
+
+SHOWN_WEIGHTS = """(weights) => {
+    const rows = document.querySelectorAll("#script_txt2img_dmm_styles_sliders .dmm-row");
+    return weights === JSON.stringify(Array.from(rows, (row) => [
+        row.querySelector(".dmm-name").textContent,
+        Number(row.querySelector("input[type=range]").value),
+    ]));
+}"""
 
 
 class Txt2Img:
@@ -45,46 +53,36 @@ class Txt2Img:
     def prompt(self) -> Locator:
         return self.page.locator("#txt2img_prompt textarea")
 
-    @property
-    def notice(self) -> str:
-        return self.part("sliders").locator(".dmm-notice").inner_text()
-
     def slider(self, style: str) -> Locator:
         return self.part("sliders").get_by_role("slider", name=f"Weight of {style}", exact=True)
 
-    def weights(self) -> dict[str, float]:
-        """What the sliders show."""
-        rows = self.part("sliders").locator(".dmm-row")
-        rows = [rows.nth(index) for index in range(rows.count())]
-        return {
-            row.locator(".dmm-name").inner_text(): float(
-                row.locator("input[type=range]").input_value()
-            )
-            for row in rows
-        }
+    def shows(self, weights: dict[str, float]) -> None:
+        """Waits until the sliders show these weights."""
+        self.page.wait_for_function(
+            SHOWN_WEIGHTS, arg=json.dumps([*weights.items()], separators=(",", ":"))
+        )
+
+    def says(self, notice: str) -> None:
+        """Waits until this stands where the sliders are else."""
+        self.part("sliders").get_by_text(notice).wait_for()
 
     def press(self, button: str) -> None:
         self.part("sliders").get_by_role("button", name=button).click()
 
     def choose(self, checkpoint: str) -> None:
-        """Chooses a checkpoint in the header, and waits for the sliders to follow."""
+        """Chooses a checkpoint in the header."""
         box = self.page.locator("#setting_sd_model_checkpoint input, .model_selection input").first
         box.fill(checkpoint)
         self.page.get_by_text(f"{checkpoint}.safetensors").first.wait_for()
-        with self.page.expect_response(re.compile(rf"dmm/styles\?checkpoint={checkpoint}\.")):
-            box.press("Enter")
-            box.blur()
+        box.press("Enter")
+        box.blur()
 
     def generate(self) -> str:
-        """Paints, and returns the infotext or the error under the picture."""
-        told = self.page.locator("#html_info_txt2img, #html_log_txt2img").first
-        before = self.page.locator("#html_log_txt2img").first.inner_html()
+        """Paints, once for a page, and returns what stands below: the infotext, notices, errors."""
         self.page.locator("#txt2img_generate").click()
-        self.page.wait_for_function(
-            "before => document.querySelector('#html_log_txt2img').innerHTML !== before", arg=before
-        )
-        log = self.page.locator("#html_log_txt2img").first.inner_text()
-        return f"{told.inner_text()}\n{log}"
+        log = self.page.locator("#html_log_txt2img").first
+        log.get_by_text("Time taken").wait_for()
+        return f"{self.page.locator('#html_info_txt2img').first.inner_text()}\n{log.inner_text()}"
 
     def picture(self) -> np.ndarray:
         """The picture [H, W, 3] that was painted last."""
