@@ -103,7 +103,7 @@
                 range.max = Math.max(1, weight);
                 range.min = Math.min(0, weight);
                 range.value = weight;
-                if (Number(number.value) !== weight || !number.value) number.value = weight;
+                if (number !== document.activeElement) number.value = weight; // not while it is typed
             }
         }
     }
@@ -136,7 +136,6 @@
             if (said.styles.length) return [said.styles, ""];
             return [[], `${said.checkpoint} is a plain checkpoint without styles, so it paints as ever.`];
         } catch (error) {
-            checkpoint = null; // ask again
             return [[], `The styles could not be read: ${error.message}`];
         }
     }

@@ -10,7 +10,7 @@ if ROOT not in sys.path:
     sys.path.append(ROOT)  # at the end: nothing of the host's, or of another extension, is shadowed
 
 # Now, not when first used: the host takes other entries off sys.path once this file is loaded.
-from sd_webui_dmm import painting, routes, tags, ui  # noqa: E402
+from sd_webui_dmm import painting, routes, tags, ui, xyz_axes  # noqa: E402
 
 
 class Script(scripts.Script):
@@ -28,10 +28,11 @@ class Script(scripts.Script):
         painting.prepare(p, args)
 
 
-def register_tag():
+def register():
     extra_networks.register_extra_network(tags.DmmTag())
+    xyz_axes.register()
 
 
 script_callbacks.on_app_started(routes.add)
-script_callbacks.on_before_ui(register_tag)
+script_callbacks.on_before_ui(register)
 script_callbacks.on_cfg_denoiser(painting.follow_checkpoint)

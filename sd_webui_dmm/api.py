@@ -35,7 +35,9 @@ def read_request(values: Mapping[str, Any], names: Sequence[str]) -> Request:
             raise DmmError(f"There is no field {field!r}.{hint} There are: {', '.join(FIELDS)}.")
     request: dict[str, Any] = {"mix": _mix(values.get("styles", ""), "styles", names)}
     for field, value in values.items():
-        if field == "normalise":
+        if field == "enabled":
+            _typed(value, field, bool, "true or false")
+        elif field == "normalise":
             request[field] = _typed(value, field, bool, "true or false")
         elif field == "strength":
             request[field] = float(_typed(value, field, (int, float), "a number"))

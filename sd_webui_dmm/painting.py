@@ -14,7 +14,7 @@ from dmm.errors import DmmError
 from dmm.ldm import check_fits, styled
 from dmm.merged import Styles
 from dmm.regions import Regions, per_picture
-from sd_webui_dmm import api, tags
+from sd_webui_dmm import api, tags, xyz_axes
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
 from sd_webui_dmm.request import Request
 
@@ -45,7 +45,8 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
         del p.sample  # a script paints several jobs with one p
     by_hand = isinstance(args[0], Mapping)
     enabled = args[0].get("enabled", True) if by_hand else args[0]
-    if not enabled and not any(map(tags.mix_in, p.all_prompts)):
+    changes = xyz_axes.changes(p)
+    if not (enabled or changes or any(map(tags.mix_in, p.all_prompts))):
         return
     error, request = None, Request()
     try:
@@ -57,7 +58,10 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
             return
         if enabled:
             request = api.read_request(args[0], styles.names) if by_hand else Request(*args[1:])
-            p.extra_generation_params |= request.infotext()
+        for change in changes:
+            request = change(request)
+        # A new dictionary, since a script's jobs share the old one.
+        p.extra_generation_params = p.extra_generation_params | request.infotext()
     except DmmError as reason:
         error = reason
     p.sample = Sampling(p, request, error)

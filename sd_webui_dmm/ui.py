@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -22,13 +21,15 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
     The host calls this several times for each tab, before it has loaded a checkpoint: so it asks
     nothing, and leaves nothing behind.
 
+    Every component has a value of its type, since the hosts read an infotext by it.
+
     Returns:
         The components: "enabled", then `Request`'s attributes in their order; and how each is set
         from a parsed infotext.
     """
     with InputAccordion(False, label="DMM styles", elem_id=elem_id("enabled")) as enabled:
         gr.HTML(elem_id=elem_id("sliders"), elem_classes=["dmm-sliders"])
-        mix = gr.Textbox(label="Mix", placeholder=MIX_HINT, elem_id=elem_id("mix"))
+        mix = gr.Textbox(Request.mix, label="Mix", placeholder=MIX_HINT, elem_id=elem_id("mix"))
         strength = gr.Slider(
             0.0, 2.0, Request.strength, step=0.05, label="Strength", elem_id=elem_id("strength")
         )
@@ -42,13 +43,19 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
         with gr.Accordion("Regions", open=False, elem_id=elem_id("layout")):
             with FormRow():
                 columns = gr.Textbox(
-                    label="Columns", placeholder="1,2,1", elem_id=elem_id("columns")
+                    Request.columns,
+                    label="Columns",
+                    placeholder="1,2,1",
+                    elem_id=elem_id("columns"),
                 )
-                rows = gr.Textbox(label="Rows", placeholder="1,1", elem_id=elem_id("rows"))
+                rows = gr.Textbox(
+                    Request.rows, label="Rows", placeholder="1,1", elem_id=elem_id("rows")
+                )
                 feather = gr.Slider(
                     0, 256, Request.feather, step=1, label="Feather", elem_id=elem_id("feather")
                 )
             regions = gr.Textbox(
+                Request.regions,
                 label="Region styles",
                 placeholder=REGIONS_HINT,
                 lines=3,
@@ -64,10 +71,5 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
         "regions": regions,
         "feather": feather,
     }
-    restored = [(part, partial(_restored, name)) for name, part in parts.items()]
+    restored = [(part, partial(from_infotext, name=name)) for name, part in parts.items()]
     return [enabled, *parts.values()], [(enabled, said_in), *restored]
-
-
-def _restored(name: str, infotext: dict[str, Any]) -> Any:
-    value = from_infotext(infotext, name)
-    return gr.update() if value is None else value

@@ -14,14 +14,19 @@ from tests.webui.browser import Txt2Img
 from tests.webui.server import WebUI
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Route
+    from playwright.sync_api import Browser, Page, Route
 
 
 @pytest.fixture
-def tab(chromium: Browser, webui: WebUI) -> Iterator[Txt2Img]:
+def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1400, "height": 1300})
-    yield Txt2Img(context.new_page(), webui)
+    yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def tab(page: Page, webui: WebUI) -> Txt2Img:
+    return Txt2Img(page, webui)
 
 
 def test_sliders_and_mix_say_the_same(tab: Txt2Img) -> None:
@@ -69,8 +74,8 @@ def test_a_pasted_infotext_sets_everything(tab: Txt2Img, webui: WebUI) -> None:
     painted = webui.paint(dmm)
     tab.paste(painted.infotexts[0])
     tab.part("layout").locator(".label-wrap").click()
-    assert tab.text("mix").input_value() == "anime:0.6"
     tab.shows({"ink": 0, "anime": 0.6, "photo": 0})
+    assert tab.text("mix").input_value() == "anime:0.6"
     assert tab.number("strength").input_value() == "0.85"
     assert not tab.part("normalise").locator("input").is_checked()
     assert tab.part("mixing").get_by_label("after MLP").is_checked()
@@ -99,17 +104,14 @@ def test_a_wrong_name_is_shown_under_the_picture(tab: Txt2Img) -> None:
     assert "There is no style 'inc' in this file. Did you mean 'ink'?" in tab.generate()
 
 
-def test_names_from_strangers_are_text(tab: Txt2Img) -> None:
+def test_names_from_strangers_are_text(page: Page, webui: WebUI) -> None:
     """What the server says of a file nobody should have: a name like HTML."""
     name = "<img src=x onerror=window.harmed=1>"
 
     def answer(route: Route) -> None:
-        route.fulfill(
-            content_type="application/json",
-            body=json.dumps({"checkpoint": "plain", "styles": [name]}),
-        )
+        said = {"checkpoint": "merged", "styles": [name]}
+        route.fulfill(content_type="application/json", body=json.dumps(said))
 
-    tab.page.route("**/dmm/styles*", answer)
-    tab.choose("plain")
-    tab.shows({name: 0})
-    assert tab.page.evaluate("window.harmed") is None
+    page.route("**/dmm/styles*", answer)
+    Txt2Img(page, webui).shows({name: 0})
+    assert page.evaluate("window.harmed") is None

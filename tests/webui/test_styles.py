@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.webui.server import Painted, Refused, WebUI, encoded
 
@@ -74,6 +78,16 @@ def test_a_picture_leaves_no_trace(webui: WebUI, unstyled: Painted, ink: Painted
 def test_an_error_leaves_no_trace(webui: WebUI, unstyled: Painted) -> None:
     with pytest.raises(Refused):
         webui.paint({"styles": {"chalk": 1}})
+    assert webui.paint() == unstyled
+
+
+def test_an_interrupted_picture_leaves_no_trace(webui: WebUI, unstyled: Painted) -> None:
+    with ThreadPoolExecutor() as pool:
+        painting = pool.submit(webui.paint, INK, steps=150)
+        while webui.get("/sdapi/v1/progress")["state"]["sampling_step"] < 2:
+            assert not painting.done()
+        webui.post("/sdapi/v1/interrupt", {})
+        assert painting.result().pictures.shape == (1, 64, 64, 3)
     assert webui.paint() == unstyled
 
 
@@ -171,10 +185,27 @@ def test_both_passes_of_hires_fix_are_styled(webui: WebUI) -> None:
     assert first not in (plain, styled)
 
 
-def test_a_plain_refiner_is_not_styled(webui: WebUI, unstyled: Painted) -> None:
+@pytest.fixture
+def plain_refiner(webui: WebUI, checkpoints: Path) -> Iterator[str]:
+    """In the WebUI one that is read into the UNet of "merged", as their `.yaml` is the same."""
+    if webui.kind == "forge":
+        yield "plain.safetensors"
+        return
+    file = checkpoints / "merged.ckpt"
+    tensors = load_file(checkpoints / "plain.safetensors")
+    # The WebUI refuses what today's torch writes of itself.
+    torch.save(tensors, file, _use_new_zipfile_serialization=False)
+    webui.post("/sdapi/v1/refresh-checkpoints", {})
+    yield file.name
+    webui.choose("plain")
+    file.unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints", {})
+
+
+def test_a_plain_refiner_is_not_styled(webui: WebUI, unstyled: Painted, plain_refiner: str) -> None:
     """It takes over before the first step, so that the whole picture is its own."""
-    painted = webui.paint(INK, refiner_checkpoint="plain.safetensors", refiner_switch_at=0.0)
-    assert re.search("Refiner: plain", painted.infotexts[0])
+    painted = webui.paint(INK, refiner_checkpoint=plain_refiner, refiner_switch_at=0.0)
+    assert "Refiner switch at: 0" in painted.infotexts[0]
     assert painted == unstyled
 
 
@@ -189,6 +220,7 @@ def test_a_plain_refiner_is_not_styled(webui: WebUI, unstyled: Painted) -> None:
         ({"styles": 7}, "styles is 7. Give an object of weights"),
         ({"styles": {"ink": -1}}, "has a negative weight"),
         ({"style": {"ink": 1}}, "There is no field 'style'. Did you mean 'styles'?"),
+        ({"enabled": "yes", "styles": {"ink": 1}}, "enabled is 'yes'. Give true or false."),
         ({"styles": {"ink": 1}, "strength": "1"}, "strength is '1'. Give a number."),
         ({"styles": {"ink": 1}, "strength": float("inf")}, "The style strength is inf."),
         ({"styles": {"ink": 1}, "normalise": 1}, "normalise is 1. Give true or false."),
