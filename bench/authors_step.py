@@ -100,10 +100,10 @@ def authors_step(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     base = ingredients.base
     student = new_student(ingredients).to(device)
-    teacher = ingredients.teachers[0].load_unet().to(device).requires_grad_(False)
+    teacher = ingredients.checkpoints[0].load_unet().to(device).requires_grad_(False)
     vae = base.load_vae(dtype).to(device)
     text = TextEncoders(base, device=device, dtype=dtype)
-    teacher_text = TextEncoders(ingredients.teachers[0], device=device, dtype=dtype)
+    teacher_text = TextEncoders(ingredients.checkpoints[0], device=device, dtype=dtype)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5, weight_decay=1e-2)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     scheduler = DDPMScheduler(
@@ -111,7 +111,7 @@ def authors_step(
     )
     width, height = ingredients.config.data.resolution
     captions = [f"picture number {number % PICTURES}" for number in range(batch_size)]
-    weights = torch.eye(len(ingredients.teachers), device=device)[:1].expand(batch_size, -1)
+    weights = torch.eye(len(ingredients.names), device=device)[:1].expand(batch_size, -1)
 
     def autocast() -> torch.autocast:
         return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -51,7 +51,7 @@ def main(
             with loop.accelerator.autocast():
                 vae.encode(pixels.float() / 127.5 - 1).latent_dist.mode()
                 text[0].encode(captions)
-                for number, encoders in enumerate(text[1:]):
+                for number, encoders in enumerate(text[1 : 1 + batch_size]):
                     encoders.encode(captions[number::teachers])
 
         def uncached() -> None:
