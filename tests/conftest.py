@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 
-# Before anything imports torch, here and in what the tests start. Processes that take all cores each
-# slow one another to a crawl, and sums come out the same to the bit only from as many threads.
+# Before anything imports torch, here and in what the tests start. Processes that take all cores
+# each slow one another to a crawl, and only equal numbers of threads give equal sums to the bit.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
