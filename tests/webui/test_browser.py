@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
+def page(running: WebUI, chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1400, "height": 1300})
     yield context.new_page()
     context.close()

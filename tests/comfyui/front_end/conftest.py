@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,25 +16,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 NAMES = ("ink wash", "anime", "水墨", "low poly")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False}
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no chromium on this machine: install it to test the front end")
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's own sandbox is not to be had for root, and the pages are ours.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module")
-def opened(chromium: Browser, comfyui: ComfyUI) -> Iterator[FrontEnd]:
+def opened(comfyui: ComfyUI, chromium: Browser) -> Iterator[FrontEnd]:
     comfyui.post("/settings", SETTINGS)
     context = chromium.new_context(viewport={"width": 1500, "height": 900}, locale="en-GB")
     yield FrontEnd(context.new_page(), comfyui)
