@@ -51,6 +51,7 @@ def main(
         "precision": precision,
         "teachers_per_step": 2,
         "teacher_slots": 2,
+        "adversarial_weight": 0,  # their code has none
     }
 
     def our_step(folder: Path) -> Callable[[], object]:
