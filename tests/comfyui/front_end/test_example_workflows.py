@@ -12,6 +12,7 @@ from PIL import Image
 from tests.comfyui.checkpoints import write_lora
 from tests.comfyui.front_end.browser import WORKFLOWS, FrontEnd, example
 from tests.comfyui.server import CLONE_NAME, ComfyUI
+from tests.hosts import find_host
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 FRONT_END_ONLY = {"MarkdownNote"}
@@ -81,3 +82,18 @@ def test_opens_and_runs(front_end: FrontEnd, files: dict[str, str], name: str):
         if node["class_type"] == "DMM_CheckpointSave":
             prefix = node["inputs"]["filename_prefix"]
             assert list(front_end.comfyui.output.glob(f"{prefix}*.safetensors"))
+
+
+def test_the_authors_own_example_opens_and_runs(front_end: FrontEnd, authors_file: Path):
+    packs = find_host("comfyui").packs
+    path = packs and packs / "ComfyUI-DMM" / "examples" / "dmm_single_index.json"
+    if not path or not path.is_file():
+        pytest.skip("the authors' plugin is not among the packs of this machine")
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    assert {node["type"] for node in workflow["nodes"]} <= set(front_end.comfyui.nodes)
+    front_end.open(workflow)
+    graph = front_end.comfyui.graph()
+    graph.prompt = shrunk(front_end.prompt())
+    (saver,) = (key for key, node in graph.prompt.items() if node["class_type"] == "SaveImage")
+    (picture,) = front_end.comfyui.run(graph).images(saver)
+    assert picture.std() > 0
