@@ -37,46 +37,8 @@ class Adversary:
         self._optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=learning_rate)
         accelerator.register_for_checkpointing(self._optimizer)
 
-    def student_loss(self, latents: Tensor, batch: Batch, time_ids: Tensor | None) -> Tensor:
-        """L_adv of each pair, [P]. Its gradient reaches the latents and leaves the discriminator.
-
-        Args:
-            latents: the student's x̂_0, [P, c, h, w].
-        """
-        plain = self._accelerator.unwrap_model(self.discriminator).requires_grad_(False)
-        logits = plain(self._look(latents, batch, time_ids))
-        plain.requires_grad_(True)
-        return student_loss(logits, batch.styles)
-
-    def learn(
-        self,
-        student: Tensor,
-        teachers: Tensor,
-        batch: Batch,
-        time_ids: Tensor | None,
-        share: float,
-    ) -> Tensor:
-        """Adds a micro-batch to the discriminator's gradients, and gives its loss, [P].
-
-        Args:
-            student, teachers: x̂_0 of both, [P, c, h, w].
-            share: of one pair in the step's gradient.
-        """
-        with torch.no_grad():
-            features = [self._look(latents, batch, time_ids) for latents in (student, teachers)]
-        logits = self.discriminator(torch.cat(features))
-        losses = discriminator_loss(*logits.chunk(2), batch.styles)
-        # Not the accelerator's backward: all of this is float32 and needs no loss scaling.
-        (losses.sum() * share).backward()
-        return losses.detach()
-
-    def step(self) -> None:
-        """Updates the discriminator with the gradients of all micro-batches."""
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-
-    def _look(self, latents: Tensor, batch: Batch, time_ids: Tensor | None) -> Tensor:
-        """What the backbone sees in the latents once they are noised anew."""
+    def look(self, latents: Tensor, batch: Batch, time_ids: Tensor | None) -> Tensor:
+        """What the backbone sees in latents x̂_0, [P, c, h, w], once they are noised anew."""
         dtype = self._backbone.dtype
         noisy = self._diffusion.add_noise(latents, batch.critic_noise, batch.critic_timesteps)
         return look(
@@ -86,3 +48,34 @@ class Adversary:
             batch.text.to(dtype),
             None if time_ids is None else time_ids.to(dtype),
         )
+
+    def student_loss(self, student: Tensor, styles: Tensor) -> Tensor:
+        """L_adv of each pair, [P]. Its gradient reaches the latents and leaves the discriminator.
+
+        Args:
+            student: what was seen in the student's latents.
+            styles: of the pairs, [P].
+        """
+        plain = self._accelerator.unwrap_model(self.discriminator).requires_grad_(False)
+        logits = plain(student)
+        plain.requires_grad_(True)
+        return student_loss(logits, styles)
+
+    def learn(self, student: Tensor, teachers: Tensor, styles: Tensor, share: float) -> Tensor:
+        """Adds a micro-batch to the discriminator's gradients, and gives its loss, [P].
+
+        Args:
+            student, teachers: what was seen in the latents of both.
+            styles: of the pairs, [P].
+            share: of one pair in the step's gradient.
+        """
+        logits = self.discriminator(torch.cat([student, teachers]).detach())
+        losses = discriminator_loss(*logits.chunk(2), styles)
+        # Not the accelerator's backward: all of this is float32 and needs no loss scaling.
+        (losses.sum() * share).backward()
+        return losses.detach()
+
+    def step(self) -> None:
+        """Updates the discriminator with the gradients of all micro-batches."""
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)

@@ -271,17 +271,20 @@ class TrainingLoop:
         total = seen.score + config.feature_weight * seen.feature
         if self.adversary:
             ours, theirs = (
-                self.diffusion.predicted_x0(
-                    output, seen.noisy, batch.timesteps, self.prediction_type
+                self.adversary.look(
+                    self.diffusion.predicted_x0(
+                        output, seen.noisy, batch.timesteps, self.prediction_type
+                    ),
+                    batch,
+                    self._time_ids(len(output)),
                 )
                 for output in (seen.student, seen.teachers)
             )
-            time_ids = self._time_ids(len(ours))
-            losses.append(self.adversary.student_loss(ours, batch, time_ids))
+            losses.append(self.adversary.student_loss(ours, batch.styles))
             total = total + config.adversarial_weight * losses[-1]
         self.accelerator.backward(total.sum() * share)
         if self.adversary:
-            losses.append(self.adversary.learn(ours, theirs, batch, time_ids, share))
+            losses.append(self.adversary.learn(ours, theirs, batch.styles, share))
         return torch.stack(losses).detach()
 
     def _trained(self) -> list[torch.nn.Module]:
