@@ -37,13 +37,15 @@ Config = Annotated[Path, typer.Argument(help="YAML file that says the merge.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value words that go before the file's.")
 ]
+Output = Annotated[Path, typer.Option(help="The file to write.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace an output that exists.")]
 
 
 @app.command()
 def merge(
     config: Config,
     overrides: Overrides = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Merge checkpoints. The same command again goes on where it stopped."""
     from trainer.config import load_config
@@ -57,7 +59,7 @@ def extend(
     new: Annotated[
         list[Path], typer.Option("--with", help="A teacher of a new style; repeat for more.")
     ],
-    output: Annotated[Path, typer.Option(help="The file to write.")],
+    output: Output,
     overrides: Overrides = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file that says the rest: data, train and so on.")
@@ -65,7 +67,7 @@ def extend(
     regularization: Annotated[
         bool, typer.Option(help="Without it the old styles are forgotten, as the paper shows.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option(help="Replace an output that exists.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Add styles to a merged checkpoint; the teachers of its own styles are not needed again."""
     from dmm.merged import read_styles
@@ -134,8 +136,6 @@ def sample(
 
 
 Merged = Annotated[Path, typer.Argument(help="A merged checkpoint or style file.")]
-Output = Annotated[Path, typer.Option(help="The file to write.")]
-Overwrite = Annotated[bool, typer.Option(help="Replace an output that exists.")]
 
 
 @app.command()
