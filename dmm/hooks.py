@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -20,14 +21,14 @@ def attached(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
         yield
 
 
-def style_adder(regions: Regions) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+def style_adder(regions: Regions) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     """A hook that adds styles to an embedding [B, d].
 
     It becomes [R, B, d], an embedding a region, where the picture is divided; whatever the UNet
     adds to it thereafter goes to all of them.
     """
 
-    def add(_module: nn.Module, _inputs: tuple, embedding: Tensor) -> Tensor:
+    def add(_module: nn.Module, _inputs: Any, embedding: Tensor) -> Tensor:
         vectors = repeat(regions.vectors, len(embedding)).to(embedding)
         return embedding + (vectors[:, 0] if regions.masks is None else vectors.transpose(0, 1))
 
@@ -48,7 +49,8 @@ class Blend:
     def __call__(self, biases: Tensor, size: Size) -> Tensor:
         """Biases [R, B, C] to [B, C, *size]."""
         shares = repeat(self._at(size, biases), biases.shape[1]).flatten(2)
-        return (biases.permute(1, 2, 0) @ shares).unflatten(2, size)
+        blended: Tensor = biases.permute(1, 2, 0) @ shares
+        return blended.reshape(*blended.shape[:2], *size)
 
     def _at(self, size: Size, biases: Tensor) -> Tensor:
         """The masks at a size, in the dtype and on the device of the biases; made once."""

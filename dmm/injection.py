@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from dmm.hooks import Blend, attached, style_adder
-from dmm.regions import Regions
+from dmm.regions import Regions, spatial
 
 
-def style_site(unet: nn.Module) -> nn.Module:
+def style_site(unet: Any) -> Any:
     """The module whose output the style vector is added to, in the authors' order of additions.
 
     SD1.5 computes ``time_embedding(t) + V``; SDXL ``time_embedding(t) + (add_embedding(text, size)
@@ -23,7 +24,7 @@ def style_site(unet: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def styled(unet: nn.Module, style: Tensor | Regions | None) -> Iterator[nn.Module]:
+def styled(unet: Any, style: Tensor | Regions | None) -> Iterator[Any]:
     """Within the block, `unet` paints in the given style; afterwards it is as it was.
 
     Args:
@@ -39,7 +40,7 @@ def styled(unet: nn.Module, style: Tensor | Regions | None) -> Iterator[nn.Modul
         yield unet
 
 
-def _hooks(unet: nn.Module, regions: Regions | None) -> Iterator[RemovableHandle]:
+def _hooks(unet: Any, regions: Regions | None) -> Iterator[RemovableHandle]:
     if regions is None:
         return
     yield style_site(unet).register_forward_hook(style_adder(regions))
@@ -50,7 +51,7 @@ def _hooks(unet: nn.Module, regions: Regions | None) -> Iterator[RemovableHandle
                 yield from _blended(block, blend)
 
 
-def _blended(block: nn.Module, blend: Blend) -> Iterator[RemovableHandle]:
+def _blended(block: Any, blend: Blend) -> Iterator[RemovableHandle]:
     """Lets a ResnetBlock2D take embeddings [R, B, d].
 
     It has no room for a bias with height and width. So it goes on with the first region's, and the
@@ -58,14 +59,14 @@ def _blended(block: nn.Module, blend: Blend) -> Iterator[RemovableHandle]:
     """
     biases: Tensor
 
-    def take_first(_module: nn.Module, inputs: tuple) -> tuple:
+    def take_first(_module: nn.Module, inputs: Any) -> Any:
         nonlocal biases
         features, embeddings, *others = inputs
         biases = block.time_emb_proj(block.nonlinearity(embeddings))
         return (features, embeddings[0], *others)
 
-    def add_difference(_module: nn.Module, _inputs: tuple, features: Tensor) -> Tensor:
-        blended = blend(biases, tuple(features.shape[-2:]))
+    def add_difference(_module: nn.Module, _inputs: Any, features: Tensor) -> Tensor:
+        blended = blend(biases, spatial(features))
         return features + (blended - biases[0][:, :, None, None])
 
     yield block.register_forward_pre_hook(take_first)

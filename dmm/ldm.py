@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -17,14 +18,14 @@ from torch.utils.hooks import RemovableHandle
 from dmm.errors import DmmError
 from dmm.hooks import Blend, attached, style_adder
 from dmm.metadata import Family
-from dmm.regions import Regions, Size
+from dmm.regions import Regions, Size, spatial
 
 # The width of the text embedding tells the models of the family apart.
 _MODELS = {768: "SD 1.5", 1024: "SD 2", 1280: "the SDXL refiner", 2048: "SDXL"}
 _TEXT_WIDTHS: dict[Family, int] = {"sd1": 768, "sdxl": 2048}
 
 
-def check_fits(unet: nn.Module, family: Family, dim: int) -> None:
+def check_fits(unet: Any, family: Family, dim: int) -> None:
     """Raises DmmError where a style of that family and width cannot be injected into `unet`.
 
     Args:
@@ -40,16 +41,18 @@ def check_fits(unet: nn.Module, family: Family, dim: int) -> None:
     text_width = next((m.in_features for name, m in modules if name.endswith("attn2.to_k")), None)
     width = unet.time_embed[-1].out_features
     if text_width != _TEXT_WIDTHS[family] or width != dim:
-        raise DmmError(f"{wanted}{_MODELS.get(text_width, 'another')} (width {width}){way_out}")
+        raise DmmError(
+            f"{wanted}{_MODELS.get(text_width or 0, 'another')} (width {width}){way_out}"
+        )
 
 
-def style_site(unet: nn.Module) -> nn.Module:
+def style_site(unet: Any) -> Any:
     """The module whose output the style vector is added to, in the authors' order of additions."""
     is_sdxl = getattr(unet, "label_emb", None) is not None
     return unet.label_emb if is_sdxl else unet.time_embed
 
 
-def res_blocks(unet: nn.Module) -> Iterator[nn.Module]:
+def res_blocks(unet: Any) -> Iterator[Any]:
     """The blocks through which the time embedding enters the UNet."""
     middle = unet.middle_block  # None in SDXL models that were pruned of it
     for stage in (*unet.input_blocks, *([] if middle is None else [middle]), *unet.output_blocks):
@@ -59,7 +62,7 @@ def res_blocks(unet: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def styled(unet: nn.Module, regions: Regions | None) -> Iterator[nn.Module]:
+def styled(unet: Any, regions: Regions | None) -> Iterator[Any]:
     """Within the block, `unet` paints in the given styles; afterwards it is as it was.
 
     Args:
@@ -72,7 +75,7 @@ def styled(unet: nn.Module, regions: Regions | None) -> Iterator[nn.Module]:
         yield unet
 
 
-def _hooks(unet: nn.Module, regions: Regions | None) -> Iterator[RemovableHandle]:
+def _hooks(unet: Any, regions: Regions | None) -> Iterator[RemovableHandle]:
     if regions is None:
         return
     yield style_site(unet).register_forward_hook(style_adder(regions))
@@ -82,15 +85,15 @@ def _hooks(unet: nn.Module, regions: Regions | None) -> Iterator[RemovableHandle
             yield from _blended(block, blend)
 
 
-def _blended(block: nn.Module, blend: Blend) -> Iterator[RemovableHandle]:
+def _blended(block: Any, blend: Blend) -> Iterator[RemovableHandle]:
     """Lets a ResBlock blend the biases [R, B, C] that it makes of embeddings [R, B, d]."""
     size: Size = (0, 0)
 
-    def note_size(_module: nn.Module, _inputs: tuple, features: Tensor) -> None:
+    def note_size(_module: nn.Module, _inputs: Any, features: Tensor) -> None:
         nonlocal size
-        size = tuple(features.shape[-2:])
+        size = spatial(features)
 
-    def blend_biases(_module: nn.Module, _inputs: tuple, biases: Tensor) -> Tensor:
+    def blend_biases(_module: nn.Module, _inputs: Any, biases: Tensor) -> Tensor:
         return blend(biases, size)
 
     yield block.in_layers[-1].register_forward_hook(note_size)

@@ -76,6 +76,11 @@ def no_style(dim: int) -> Regions:
     return whole_picture(torch.zeros(dim))
 
 
+def spatial(tensor: Tensor) -> Size:
+    """The height and width of masks or features [..., H, W]."""
+    return tensor.shape[-2], tensor.shape[-1]
+
+
 def resize(masks: Tensor, size: Size) -> Tensor:
     """Masks [B, R, H, W] at another size: where they shrink, each place is an average."""
     return masks if masks.shape[-2:] == size else F.interpolate(masks, size=size, mode="area")
@@ -148,7 +153,7 @@ def compose(weights: Tensor, *parts: Regions) -> Regions:
         All their regions but those that cover nothing. One that covers everything has no mask, and
         so paints bit for bit as the same style for the whole picture.
     """
-    size = tuple(weights.shape[-2:])
+    size = spatial(weights)
     masks = []
     for weight, part in zip(weights.split(1, dim=1), parts, strict=True):
         part.check_shape(*size)
@@ -175,7 +180,7 @@ def aligned(parts: Sequence[Regions]) -> list[Regions]:
 
     The regions that are added cover nothing.
     """
-    sizes = [tuple(part.masks.shape[-2:]) for part in parts if part.masks is not None]
+    sizes = [spatial(part.masks) for part in parts if part.masks is not None]
     if not sizes:
         return list(parts)
     size, regions = max(sizes), max(part.vectors.shape[1] for part in parts)
@@ -200,8 +205,9 @@ def per_picture(*parts: Regions) -> Regions:
     for part in parts:
         part.check_batch(1)
     stacked = aligned(parts)
-    masks = None if stacked[0].masks is None else torch.cat([part.masks for part in stacked])
-    return Regions(torch.cat([part.vectors for part in stacked]), masks)
+    masks = [part.masks for part in stacked if part.masks is not None]
+    vectors = torch.cat([part.vectors for part in stacked])
+    return Regions(vectors, torch.cat(masks) if masks else None)
 
 
 def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:

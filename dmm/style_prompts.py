@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,8 @@ class StylePrompts(nn.Module):
         return prompts
 
     def _mlp(self, prompts: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(prompts)))
+        vectors: Tensor = self.linear_2(F.silu(self.linear_1(prompts)))
+        return vectors
 
     # The authors' names, which every file carries: `model_embedding` for the codebook, and for the
     # MLP `add_embedding`, or `add_embedding2` in SDXL, whose `add_embedding` is text_time.
@@ -109,7 +110,7 @@ def _names(mlp: str) -> dict[str, str]:
     }
 
 
-def mlp_name(names: Mapping[str, object]) -> str:
+def mlp_name(names: Iterable[str]) -> str:
     """The MLP's name among style tensors: "add_embedding2" in SDXL files, else "add_embedding"."""
     sdxl = any(name.startswith("add_embedding2.") for name in names)
     return "add_embedding2" if sdxl else "add_embedding"

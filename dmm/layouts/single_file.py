@@ -41,7 +41,7 @@ def single_file_tensors(
     if len(text_encoders) > 1:
         text = text_encoders[1]
         parts.append(_prefixed(OPEN_CLIP_PREFIX, text, open_clip_to_single(text)))
-    return ChainMap(*parts)
+    return ChainMap(*parts)  # type: ignore[arg-type] # it asks for maps to write to, and only reads
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor], sources: Mapping[str, Source]) -> Renamed:
