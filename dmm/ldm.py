@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from dmm.errors import DmmError
 from dmm.hooks import Blend, attached, style_adder
 from dmm.metadata import Family
+from dmm.passes import a_pass_for_each
 from dmm.regions import Regions, Size, spatial
 
 # The width of the text embedding tells the models of the family apart.
@@ -62,7 +63,7 @@ def res_blocks(unet: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def styled(unet: Any, regions: Regions | None) -> Iterator[Any]:
+def styled(unet: Any, regions: Regions | None, *, separate: bool = False) -> Iterator[Any]:
     """Within the block, `unet` paints in the given styles; afterwards it is as it was.
 
     Args:
@@ -70,13 +71,17 @@ def styled(unet: Any, regions: Regions | None) -> Iterator[Any]:
         regions: the styles, on any device and in any dtype. Where they tell B pictures apart,
             sample i of the UNet's batch is painted as picture i mod B, so both halves of a batch
             for classifier-free guidance are styled. None adds nothing.
+        separate: paint each region in a pass of its own (see `dmm.passes`), at the cost of that.
     """
-    with attached(_hooks(unet, regions)):
+    with attached(_hooks(unet, regions, separate)):
         yield unet
 
 
-def _hooks(unet: Any, regions: Regions | None) -> Iterator[RemovableHandle]:
+def _hooks(unet: Any, regions: Regions | None, separate: bool) -> Iterator[RemovableHandle]:
     if regions is None:
+        return
+    if separate and regions.masks is not None:
+        yield from a_pass_for_each(unet, style_site(unet), regions)
         return
     yield style_site(unet).register_forward_hook(style_adder(regions))
     if regions.masks is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dmm.errors import DmmError
 from dmm.layouts import UNET_PREFIX
-from dmm.metadata import Family, Style, read_dmm_entry, read_styles_entry
+from dmm.metadata import Family, Sampling, Style, read_dmm_entry, read_sampling, read_styles_entry
 from dmm.style_prompts import StylePrompts, mlp_name, style_tensor_names
 from dmm.tensors import TensorFile, open_tensors, save_tensors
 
@@ -36,25 +37,44 @@ class Styles:
     def names(self) -> list[str]:
         return [style.name for style in self.styles]
 
-    def tensors(self) -> dict[str, Tensor]:
+    @property
+    def sampling(self) -> Sampling | None:
+        """How the file wants to be sampled, where it was trained for few steps."""
+        return read_sampling(self.metadata)
+
+    def tensors(self, prefix: str = UNET_PREFIX) -> dict[str, Tensor]:
         """The style tensors under the names of the single-file layout."""
         mlp = "add_embedding2" if self.family == "sdxl" else "add_embedding"
-        return {UNET_PREFIX + name: t for name, t in self.prompts.to_tensors(mlp).items()}
+        return {prefix + name: tensor for name, tensor in self.prompts.to_tensors(mlp).items()}
 
 
-def find_styles(names: Mapping[str, object]) -> dict[str, str]:
+UNET_PREFIXES = (UNET_PREFIX, "")
+"""Before the style tensors in the single-file layout and in a diffusers folder."""
+
+
+def find_styles(
+    names: Mapping[str, object], prefixes: tuple[str, ...] = UNET_PREFIXES
+) -> dict[str, str]:
     """Where a file keeps its style tensors: the authors' name → the file's own.
 
-    Finds them in the single-file layout, in a style file, and without a prefix, as in the authors'
-    diffusers folder. Empty for a file that has no styles.
+    Empty for a file that has no styles. Those of a merged ControlNet have a prefix of their own,
+    `CONTROLNET_PREFIX`, so that nobody takes them for a UNet's.
     """
-    for prefix in (UNET_PREFIX, ""):
+    for prefix in prefixes:
         if f"{prefix}model_embedding.weight" in names:
             plain = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
             return {
                 name: plain[name] for name in style_tensor_names(mlp_name(plain)) if name in plain
             }
     return {}
+
+
+def is_adapter(names: Mapping[str, object]) -> bool:
+    """Whether a file is an adapter: a LoRA in kohya's spelling that carries styles.
+
+    It paints on its base, to which any host applies the LoRA.
+    """
+    return bool(find_styles(names)) and any(name.startswith("lora_unet_") for name in names)
 
 
 def read_styles(path: str | Path) -> Styles:
@@ -67,16 +87,17 @@ def read_styles(path: str | Path) -> Styles:
     return styles_in(open_tensors(_unet_file(path) if path.is_dir() else path), path)
 
 
-def styles_in(file: TensorFile, path: Path) -> Styles:
+def styles_in(file: TensorFile, path: Path, prefixes: tuple[str, ...] = UNET_PREFIXES) -> Styles:
     """The styles of an open file, for whoever reads the rest of it as well.
 
     Args:
         path: what the user chose, the file or its folder, for its side file and for messages.
+        prefixes: as `find_styles` takes them.
 
     Raises:
         DmmError: as `read_styles`.
     """
-    where = find_styles(dict.fromkeys(file))
+    where = find_styles(dict.fromkeys(file), prefixes)
     if not where:
         raise DmmError(
             f"{path} has no style prompts: it is a plain checkpoint. Choose a merged one "
@@ -124,9 +145,8 @@ def write_merged(
         checkpoint: UNet, VAE and text encoders under the names of the single-file layout.
         dtype: of every floating point tensor in the file.
     """
-    save_tensors(
-        path, Stored({**checkpoint, **styles.tensors()}, dtype), metadata, overwrite=overwrite
-    )
+    tensors = ChainMap(styles.tensors(), checkpoint)
+    save_tensors(path, Stored(tensors, dtype), metadata, overwrite=overwrite)
 
 
 class Stored(Mapping[str, Tensor]):

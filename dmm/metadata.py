@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,41 @@ class Style:
     sha256: str = ""
     kind: str = "checkpoint"
     source: str = ""
+
+
+SAMPLING = "dmm.sampling"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a file wants to be sampled that was trained to paint in few steps.
+
+    Attributes:
+        guidance: the CFG scale; 1 = none, so that negative prompts have no effect.
+        sampler: as the hosts call it; "lcm" is known to all of them.
+    """
+
+    steps: int
+    guidance: float
+    sampler: str
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps, CFG {self.guidance:g}, sampler {self.sampler.upper()}"
+
+    def to_metadata(self) -> dict[str, str]:
+        return {SAMPLING: json.dumps(asdict(self))}
+
+
+def read_sampling(metadata: Mapping[str, str]) -> Sampling | None:
+    """How a file says it wants to be sampled; None where it does not, or makes no sense."""
+    try:
+        said = json.loads(metadata.get(SAMPLING, "{}"))
+        steps, guidance = int(said["steps"]), float(said["guidance"])
+        sampler = str(said["sampler"])
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return None
+    known = 1 <= steps <= 1000 and 1 <= guidance <= 1000 and re.fullmatch(r"[\w+-]{1,40}", sampler)
+    return Sampling(steps, guidance, sampler) if known else None
 
 
 def default_styles(count: int) -> list[Style]:

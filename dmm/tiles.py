@@ -6,11 +6,14 @@ MultiDiffusion (arXiv 2302.08113) averages them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import torch
 from torch import Tensor
+
+from dmm.regions import Regions, repeat, resize
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,22 @@ class Tile:
         """Adds the tile's part to a picture of the latents' size, in place."""
         rows = picture.narrow(-2, self.top, self.height)
         rows.index_add_(-1, self.columns().to(picture.device), part)
+
+
+def crop(regions: Regions, tiles: Sequence[Tile], samples: int) -> Regions:
+    """The styles of tiles that the UNet is given as one batch.
+
+    Args:
+        tiles: of one picture, one after the other in the batch.
+        samples: of each tile, the pictures of `regions` in turn.
+    """
+    if regions.masks is None:
+        return regions
+    size = (tiles[0].picture_height, tiles[0].picture_width)
+    masks = resize(regions.masks, size)
+    return Regions(
+        regions.vectors, torch.cat([repeat(tile.crop(masks), samples) for tile in tiles])
+    )
 
 
 def _starts(length: int, tile: int, overlap: int, *, wrap: bool = False) -> list[int]:

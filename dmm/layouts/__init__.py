@@ -5,9 +5,11 @@ for any depth and for networks with blocks cut out, and returns where every tens
 layout comes from (`Source`); `Renamed` reads tensors through that.
 """
 
+from dmm.layouts.controlnet import controlnet_to_diffusers, controlnet_to_single
 from dmm.layouts.renaming import Renamed, Source, with_prefix
 from dmm.layouts.single_file import (
     CLIP_PREFIX,
+    CONTROLNET_PREFIX,
     OPEN_CLIP_PREFIX,
     UNET_PREFIX,
     VAE_PREFIX,
@@ -19,12 +21,15 @@ from dmm.layouts.vae import vae_to_diffusers, vae_to_ldm, vae_to_today
 
 __all__ = [
     "CLIP_PREFIX",
+    "CONTROLNET_PREFIX",
     "OPEN_CLIP_PREFIX",
     "UNET_PREFIX",
     "VAE_PREFIX",
     "Renamed",
     "Source",
     "clip",
+    "controlnet_to_diffusers",
+    "controlnet_to_single",
     "open_clip_to_single",
     "open_clip_to_transformers",
     "single_file_tensors",

@@ -13,6 +13,7 @@ from dmm.layouts.unet import unet_to_ldm
 from dmm.layouts.vae import vae_to_ldm
 
 UNET_PREFIX = "model.diffusion_model."
+CONTROLNET_PREFIX = "control_model."
 VAE_PREFIX = "first_stage_model."
 CLIP_PREFIX = {
     "sd1": "cond_stage_model.transformer.",
