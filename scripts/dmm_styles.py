@@ -3,14 +3,14 @@
 import sys
 from pathlib import Path
 
-from modules import extra_networks, script_callbacks, scripts
+from modules import extra_networks, script_callbacks, scripts, ui_extra_networks
 
 ROOT = str(Path(__file__).parents[1])
 if ROOT not in sys.path:
     sys.path.append(ROOT)  # at the end: nothing of the host's, or of another extension, is shadowed
 
 # Now, not when first used: the host takes other entries off sys.path once this file is loaded.
-from sd_webui_dmm import painting, routes, tags, ui, xyz_axes  # noqa: E402
+from sd_webui_dmm import cards, merge_tab, painting, routes, settings, tags, ui, xyz_axes  # noqa: E402
 
 
 class Script(scripts.Script):
@@ -24,15 +24,24 @@ class Script(scripts.Script):
         components, self.infotext_fields = ui.build(self.elem_id)
         return components
 
-    def process(self, p, *args):
-        painting.prepare(p, args)
+    def before_process(self, p, *args):
+        merge_tab.bring_back_checkpoint()
+
+    # Not in `process`, where wildcard extensions write the prompts, perhaps after us.
+    def before_process_batch(self, p, *args, batch_number, **kwargs):
+        if batch_number == 0:
+            painting.prepare(p, args)
 
 
 def register():
     extra_networks.register_extra_network(tags.DmmTag())
+    ui_extra_networks.register_page(cards.StyleCards())
     xyz_axes.register()
 
 
 script_callbacks.on_app_started(routes.add)
+script_callbacks.on_app_started(merge_tab.add_routes)
 script_callbacks.on_before_ui(register)
-script_callbacks.on_cfg_denoiser(painting.follow_checkpoint)
+script_callbacks.on_ui_settings(settings.register)
+script_callbacks.on_ui_tabs(merge_tab.build)
+script_callbacks.on_cfg_denoiser(painting.follow_sampling)

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from dmm.errors import DmmError
 from dmm.mixes import format_mix, parse_mix
-from sd_webui_dmm.request import MIXINGS, Request
+from sd_webui_dmm.places import Mask, Rectangle
+from sd_webui_dmm.regions import Region
+from sd_webui_dmm.request import METHODS, MIXINGS, Request
 
 FIELDS = ("enabled", "styles", *(field.name for field in fields(Request) if field.name != "mix"))
+PLACES = ("rectangle", "mask")
+REGION_FIELDS = ("styles", *PLACES, "feather")
 
 
-def read_request(values: Mapping[str, Any], names: Sequence[str]) -> Request:
+def read_request(values: Mapping[str, Any], names: Sequence[str], default: Request) -> Request:
     """Reads ``{"styles": {"ink": 0.7, "anime": 0.3}, "strength": 0.9, …}``.
 
     Every field may be left out. A mix is an object of weights, a text as ``"ink:0.7, anime:0.3"``,
     or a list with a weight for each style of the file. `styles` is the mix of the picture,
-    `regions` a list of mixes, or of objects with a mix under "styles"; `columns` and `rows` are
-    ratios as ``[1, 2, 1]`` or ``"1,2,1"``.
+    `columns` and `rows` are ratios as ``[1, 2, 1]`` or ``"1,2,1"``. `regions` is a list of mixes
+    for the cells of this layout, and of objects with a mix under "styles", which may have a place
+    of their own and a feather: ``{"styles": {"ink": 1}, "rectangle": [0.1, 0.2, 0.5, 0.4]}`` in
+    fractions of the picture, or a "mask", a picture in base64. `start`, `end` and `fade` are shares
+    of the steps, and `otherwise` is the mix before and after.
 
     Args:
         names: the file's style names, in its order.
+        default: says what `values` do not.
 
     Raises:
         DmmError: a field makes no sense; the message names it.
     """
-    for field in values:
-        if field not in FIELDS:
-            close = get_close_matches(field, FIELDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise DmmError(f"There is no field {field!r}.{hint} There are: {', '.join(FIELDS)}.")
+    _known(values, FIELDS)
     request: dict[str, Any] = {"mix": _mix(values.get("styles", ""), "styles", names)}
     for field, value in values.items():
         if field == "enabled":
@@ -41,8 +45,14 @@ def read_request(values: Mapping[str, Any], names: Sequence[str]) -> Request:
             request[field] = _typed(value, field, bool, "true or false")
         elif field == "strength":
             request[field] = float(_typed(value, field, (int, float), "a number"))
+        elif field in ("start", "end", "fade"):
+            request[field] = float(_typed(value, field, (int, float), "a number from 0 to 1"))
+        elif field == "otherwise":
+            request[field] = _mix(value, field, names)
         elif field == "mixing":
             request[field] = _one_of(value, field, MIXINGS)
+        elif field == "method":
+            request[field] = _one_of(value, field, METHODS)
         elif field == "feather":
             request[field] = _pixels(value, field)
         elif field in ("columns", "rows"):
@@ -51,13 +61,34 @@ def read_request(values: Mapping[str, Any], names: Sequence[str]) -> Request:
             regions = enumerate(_typed(value, field, list, "a list of mixes"))
             lines = [_region(region, f"{field}[{index}]", names) for index, region in regions]
             request[field] = "\n".join(lines)
-    return Request(**request)
+    return replace(default, **request)
 
 
 def _region(value: object, field: str, names: Sequence[str]) -> str:
-    if isinstance(value, Mapping) and "styles" in value:
-        return _mix(value["styles"], f"{field}.styles", names)
-    return _mix(value, field, names)
+    if not (isinstance(value, Mapping) and value.keys() & set(REGION_FIELDS)):
+        return _mix(value, field, names)
+    _known(value, REGION_FIELDS, f" in {field}")
+    mix = _mix(value.get("styles", ""), f"{field}.styles", names)
+    places = [_place(value[kind], f"{field}.{kind}") for kind in PLACES if kind in value]
+    if len(places) > 1:
+        raise DmmError(f"{field} has a rectangle and a mask. Give one of them.")
+    if "feather" not in value:
+        return str(Region(mix, *places))
+    if not places:
+        raise DmmError(f"{field}.feather needs a rectangle or a mask: a layout has one for all.")
+    return str(Region(mix, *places, feather=_pixels(value["feather"], f"{field}.feather")))
+
+
+def _place(value: Any, field: str) -> Rectangle | Mask:
+    try:
+        if field.endswith(".mask"):
+            return Mask.parse(_typed(value, field, str, "a picture in base64"))
+        sides = _typed(value, field, list, "[x, y, width, height], as [0, 0, 0.5, 1]")
+        sides = [_typed(side, field, (int, float), "four numbers") for side in sides]
+        return Rectangle.parse(", ".join(map(str, sides)))
+    except DmmError as error:
+        message = str(error)
+        raise DmmError(message if message.startswith(field) else f"{field}: {message}") from None
 
 
 def _mix(value: object, field: str, names: Sequence[str]) -> str:
@@ -74,6 +105,16 @@ def _mix(value: object, field: str, names: Sequence[str]) -> str:
     for name, weight in mix.items():
         _typed(weight, f"{field}.{name}", (int, float), "a number")
     return format_mix(mix)
+
+
+def _known(values: Mapping[str, Any], fields: Sequence[str], where: str = "") -> None:
+    for field in values:
+        if field not in fields:
+            close = get_close_matches(field, fields, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DmmError(
+                f"There is no field {field!r}{where}.{hint} There are: {', '.join(fields)}."
+            )
 
 
 def _pixels(value: object, field: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from modules import sd_unet, shared
+from modules import sd_models, sd_unet, shared
 from torch import nn
 
 from dmm.errors import DmmError
@@ -20,6 +20,15 @@ def loaded_file() -> Path:
     the host tells nobody when it switches to a checkpoint that it has kept in memory.
     """
     return Path(shared.sd_model.sd_checkpoint_info.filename)
+
+
+def chosen_file() -> Path | None:
+    """The file of the checkpoint that the user has chosen, loaded or not; None without any."""
+    try:
+        info = sd_models.select_checkpoint()
+    except FileNotFoundError:
+        return None
+    return Path(info.filename) if info else None
 
 
 def diffusion_model() -> nn.Module:

@@ -31,6 +31,22 @@ def parse_ratios(text: str, what: str) -> list[float]:
     return ratios
 
 
+def mixes_of_cells(mixes: list[str], columns: int, rows: int) -> list[str]:
+    """A mix for each cell, row by row; "" for those of which nothing is said.
+
+    Raises:
+        DmmError: more mixes than cells.
+    """
+    count = columns * rows
+    if any(mixes[count:]):
+        raise DmmError(
+            f"There are {len(mixes)} region styles for {count} "
+            f"{'region' if count == 1 else 'regions'} ({columns} columns, {rows} rows). Add "
+            "columns or rows, or remove lines, or say where they are: 'ink:1 @ 0, 0, 0.5, 1'."
+        )
+    return [*mixes[:count], *[""] * (count - len(mixes))]
+
+
 def cells(columns: list[float], rows: list[float], size: Size, soft: int) -> list[Tensor]:
     """The mask [H, W] of each cell, row by row; together they are 1 everywhere.
 

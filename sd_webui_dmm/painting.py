@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from modules import script_callbacks, shared
@@ -13,25 +13,22 @@ from modules import script_callbacks, shared
 from dmm.errors import DmmError
 from dmm.ldm import check_fits, styled
 from dmm.merged import Styles
-from dmm.regions import Regions, per_picture
-from sd_webui_dmm import api, tags, xyz_axes
+from dmm.regions import Regions
+from dmm.schedules import PerPicture, Plan
+from sd_webui_dmm import api, changes, settings, tags
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
-from sd_webui_dmm.request import Request
+from sd_webui_dmm.errors import DmmStylesError
+from sd_webui_dmm.request import SEPARATE, Request
+from sd_webui_dmm.tiles import styled_in_tiles, tiler
+from sd_webui_dmm.windows import window_of
+
+_SAMPLING = "dmm_sampling"  # the attribute of p
 
 _NO_STYLES = "DMM styles: {} is a plain checkpoint without styles, so it paints as ever."
 # The API's answer has no room for a notice.
 _NO_STYLES_TO_PAINT_IN = (
     "{} is a plain checkpoint without styles. Choose a merged one, or leave the styles out."
 )
-
-
-class DmmStylesError(DmmError):
-    """A `DmmError` as the hosts want it: their API answers with this status and message."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.status_code = 422
-        self.detail = message
 
 
 def prepare(p: Any, args: Sequence[Any]) -> None:
@@ -41,14 +38,14 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
         p: the host's StableDiffusionProcessing.
         args: the values of `ui.build`'s components, or an object (see `api`) in the first place.
     """
-    if isinstance(vars(p).get("sample"), Sampling):
-        del p.sample  # a script paints several jobs with one p
+    Sampling.of(p).end_job()
     by_hand = isinstance(args[0], Mapping)
     enabled = args[0].get("enabled", True) if by_hand else args[0]
-    changes = xyz_axes.changes(p)
-    if not (enabled or changes or any(map(tags.mix_in, p.all_prompts))):
+    if changes.without_tags(p):
+        _leave_tags_out(p)
+    if not (enabled or changes.of(p) or _has_tags(p)):
         return
-    error, request = None, Request()
+    error, request = None, settings.default_request()
     try:
         styles = styles_of(loaded_file())
         if styles is None:
@@ -56,24 +53,53 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
                 raise DmmError(_NO_STYLES_TO_PAINT_IN.format(loaded_file().name))
             p.comment(_NO_STYLES.format(loaded_file().name))
             return
-        if enabled:
-            request = api.read_request(args[0], styles.names) if by_hand else Request(*args[1:])
-        for change in changes:
+        if enabled and by_hand:
+            request = api.read_request(args[0], styles.names, request)
+        elif enabled:
+            request = Request(*args[1:])
+        for change in changes.of(p):
             request = change(request)
-        # A new dictionary, since a script's jobs share the old one.
-        p.extra_generation_params = p.extra_generation_params | request.infotext()
+        _note(p, request)
     except DmmError as reason:
         error = reason
-    p.sample = Sampling(p, request, error)
+    Sampling.of(p).begin_job(request, error)
 
 
-def follow_checkpoint(params: script_callbacks.CFGDenoiserParams) -> None:
+def begin_job(p: Any, request: Request) -> None:
+    """For a job without the accordion: it is painted as requested."""
+    _note(p, request)
+    Sampling.of(p).begin_job(request, error=None)
+
+
+def _note(p: Any, request: Request) -> None:
+    """Has the infotext of the job's pictures tell of the request."""
+    # A new dictionary, since a script's jobs share the old one.
+    p.extra_generation_params = p.extra_generation_params | request.infotext()
+
+
+def _has_tags(p: Any) -> bool:
+    """Whether a prompt has a tag, be it one that another extension asks for."""
+    asked = (arg for arg in p.script_args if isinstance(arg, str))
+    return any(map(tags.mix_in, (*p.all_prompts, *_hires_prompts(p), *asked)))
+
+
+def _leave_tags_out(p: Any) -> None:
+    p.all_prompts = list(map(tags.without_tags, p.all_prompts))
+    if _hires_prompts(p):
+        p.all_hr_prompts = list(map(tags.without_tags, p.all_hr_prompts))
+
+
+def _hires_prompts(p: Any) -> list[str]:
+    return getattr(p, "all_hr_prompts", None) or []
+
+
+def follow_sampling(params: script_callbacks.CFGDenoiserParams) -> None:
     """Called before every call of the UNet."""
-    sampling = vars(params.denoiser.p).get("sample")
-    if isinstance(sampling, Sampling):
-        sampling.follow_checkpoint()
-        if sampling.error:
-            shared.state.interrupt()
+    denoiser = params.denoiser
+    sampling = Sampling.of(denoiser.p)
+    sampling.follow(denoiser.step / denoiser.total_steps)
+    if sampling.error:
+        shared.state.interrupt()
 
 
 class Sampling:
@@ -82,72 +108,133 @@ class Sampling:
     However the host's sampling ends, it leaves the UNet as it was. Errors are raised from here,
     since those raised in a script's hooks are only logged.
 
-    Args:
-        p: the host's StableDiffusionProcessing.
-        error: is raised in the place of sampling.
+    Every p has one. A script may paint several jobs with one p, and other extensions stand in for
+    `p.sample` too, around this or within it.
     """
 
-    def __init__(self, p: Any, request: Request, error: DmmError | None = None) -> None:
-        self.error = error
+    def __init__(self, p: Any) -> None:
+        self.error: Exception | None = None
         self._p = p
-        self._request = request
-        self._host_sample = p.sample
+        self._stand_in: Callable[..., Any] | None = None
+        self._request: Request | None = None
+        self._at_work = False
         self._hooks = ExitStack()
-        self._styled: tuple[Path, bool] | None = None
+        self._planned: tuple[Any, ...] | None = None
+        self._plan: Plan | None = None
+        self._part_plans: dict[str, Plan] = {}
+        self._progress = 0.0
+        self._injected: Regions | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        samples = None
-        with self._hooks:
-            self._styled = None
-            self.follow_checkpoint()
-            if not self.error:
-                samples = self._host_sample(*args, **kwargs)
-        if self.error:
+    @classmethod
+    def of(cls, p: Any) -> Sampling:
+        sampling = vars(p).get(_SAMPLING)
+        if sampling is None or sampling._p is not p:
+            if sampling and vars(p).get("sample") is sampling._stand_in:
+                del p.sample  # this p is a copy, which would paint as the other
+            sampling = vars(p)[_SAMPLING] = cls(p)
+        return sampling
+
+    def begin_job(self, request: Request, error: DmmError | None) -> None:
+        """From now on p paints what is requested; an error is raised in the place of sampling."""
+        self._request, self.error = request, error
+        if self._stand_in is None or vars(self._p).get("sample") is not self._stand_in:
+            self._stand_in = self._p.sample = partial(self._sample, self._p.sample)
+
+    def end_job(self) -> None:
+        """From now on p paints as ever."""
+        self._request = self.error = None
+
+    def _sample(self, host_sample: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self._request is None or self._at_work:
+            return host_sample(*args, **kwargs)
+        samples, self._at_work = None, True
+        try:
+            with self._hooks:
+                self._planned = None
+                self.follow(progress=0.0)
+                if not self.error:
+                    samples = host_sample(*args, **kwargs)
+        except DmmError as error:
+            self.error = error
+        finally:
+            self._at_work = False
+        if isinstance(self.error, DmmError):
             raise DmmStylesError(str(self.error)) from None
+        if self.error:
+            raise self.error
         return samples
 
-    def follow_checkpoint(self) -> None:
-        """Injects the styles anew where the hires pass began or the checkpoint changed."""
-        now = (loaded_file(), self._in_hires_pass)
-        if self.error or now == self._styled:
+    def follow(self, progress: float) -> None:
+        """Injects the styles anew where they, the pass, its tiles or the checkpoint changed.
+
+        Args:
+            progress: of the pass, from 0 to 1.
+        """
+        if self.error or not self._at_work:
             return
-        self._styled = now
-        self._hooks.close()
+        self._progress = progress
+        now = (loaded_file(), self._in_hires_pass, tiler(self._p))
         try:
-            self._inject()
-        except DmmError as error:
+            if now != self._planned:
+                self._inject(None)
+                self._planned = now
+                self._plan, self._part_plans = self._plan_now(), {}
+            if self._plan is not None:
+                self._inject(self._plan.at(progress))
+        except Exception as error:  # the host would log it, and paint without styles
             self.error = error
 
     @property
     def _in_hires_pass(self) -> bool:
         return getattr(self._p, "is_hr_pass", False)
 
-    def _inject(self) -> None:
+    def _inject(self, regions: Regions | None) -> None:
+        if regions is self._injected:
+            return
+        self._hooks.close()
+        self._injected = regions
+        if regions is None:
+            return
+        separate = self._request.method == SEPARATE
+        inject = partial(styled, diffusion_model(), separate=separate)
+        if tiler(self._p):
+            self._hooks.enter_context(styled_in_tiles(self._p, inject, self._regions_of_part))
+        elif regions.has_style:
+            self._hooks.enter_context(inject(regions))
+
+    def _regions_of_part(self, prompt: str) -> Regions:
+        """What is painted now, over the whole picture, where a part of it has its own prompt."""
+        plan = self._plan
+        if tags.mix_in(prompt):
+            if prompt not in self._part_plans:
+                self._part_plans[prompt] = self._plan_now(prompt)
+            plan = self._part_plans[prompt]
+        return plan.at(self._progress)
+
+    def _plan_now(self, part_prompt: str = "") -> Plan | None:
         styles = styles_of(loaded_file())
         if styles is None:
             self._p.comment(_NO_STYLES.format(loaded_file().name))
-            return
-        unet = diffusion_model()
-        check_fits(unet, styles.family, styles.prompts.dim)
-        regions = self._regions(styles)
-        if regions.has_style:
-            self._hooks.enter_context(styled(unet, regions))
+            return None
+        check_fits(diffusion_model(), styles.family, styles.prompts.dim)
+        return self._plan_of_batch(styles, part_prompt)
 
-    def _regions(self, styles: Styles) -> Regions:
-        """The styles of the batch: a prompt's tags go before the accordion's mix."""
+    def _plan_of_batch(self, styles: Styles, part_prompt: str) -> Plan:
+        """The styles of the batch: a prompt's tags go before the accordion's mix, and those of a
+        part's own prompt before them."""
         p = self._p
         prompts = p.all_hr_prompts if self._in_hires_pass else p.all_prompts
         prompts = prompts[p.iteration * p.batch_size : (p.iteration + 1) * p.batch_size]
-        mixes = [tags.mix_in(prompt) or self._request.mix for prompt in prompts]
-        regions = {
-            mix: replace(self._request, mix=mix).regions_of(styles, (p.height, p.width))
-            for mix in set(mixes)
+        tagged = tags.mix_in(part_prompt)
+        mixes = [tagged or tags.mix_in(prompt) or self._request.mix for prompt in prompts]
+        plans = {
+            mix: replace(self._request, mix=mix).plan_of(styles, window_of(p)) for mix in set(mixes)
         }
-        if len(regions) == 1:
-            return regions[mixes[0]]
+        if len(plans) == 1:
+            return plans[mixes[0]]
         if any(" AND " in prompt for prompt in prompts):
             raise DmmError(
                 "The prompts of this batch have different <dmm:…> tags, and AND in them. Set the "
                 "batch size to 1 (and the batch count to more)."
             )
-        return per_picture(*(regions[mix] for mix in mixes))
+        return PerPicture([plans[mix] for mix in mixes])

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dmm.errors import DmmError
 from dmm.merged import Styles
-from dmm.regions import Regions, Size, compose, no_style, whole_picture
+from dmm.regions import Regions, compose, no_style, whole_picture
 from dmm.resolving import resolve
-from sd_webui_dmm import layouts
+from dmm.schedules import Plan, Schedule
+from sd_webui_dmm.regions import parse_region
+from sd_webui_dmm.shares import shares
+from sd_webui_dmm.windows import Window
 
 BEFORE_MLP, AFTER_MLP = "before MLP", "after MLP"
 MIXINGS = (BEFORE_MLP, AFTER_MLP)
+ONE_PASS, SEPARATE = "one pass", "per-region latents"
+METHODS = (ONE_PASS, SEPARATE)
 
 _PREFIX = "DMM "  # of every entry in the infotext
 
@@ -30,8 +34,12 @@ class Request:
         normalise: see `dmm.resolving.resolve`, as for `strength` and `mixing`.
         columns: their ratios, ``"1,2,1"``; empty for one.
         rows: their ratios.
-        regions: a mix a line for the cells of the layout, row by row.
-        feather: pixels on either side of a border in which its cells blend.
+        regions: a line each (see `regions`); where they overlap they share.
+        feather: pixels on either side of a border in which regions blend.
+        method: whether regions see one another, or are painted in passes of their own.
+        start: of the styles, as a share of a pass's steps (see `dmm.schedules.Schedule`, as for
+            `end` and `fade`).
+        otherwise: the mix before and after; empty for no style.
     """
 
     mix: str = ""
@@ -42,36 +50,44 @@ class Request:
     rows: str = ""
     regions: str = ""
     feather: int = 0
+    method: str = ONE_PASS
+    start: float = 0.0
+    end: float = 1.0
+    fade: float = 0.0
+    otherwise: str = ""
 
-    def regions_of(self, styles: Styles, size: Size) -> Regions:
-        """The style vectors and masks of a picture.
+    def plan_of(self, styles: Styles, window: Window) -> Plan:
+        """The styles of what the host paints, over its steps.
 
         Args:
-            size: of the picture, in pixels.
+            window: the part of the picture that is painted.
 
         Raises:
             DmmError: a value that the user has to mend.
         """
-        columns = layouts.parse_ratios(self.columns, "columns")
-        rows = layouts.parse_ratios(self.rows, "rows")
-        said = self.regions.splitlines()
-        count = len(columns) * len(rows)
-        if len(said) > count:
-            raise DmmError(
-                f"There are {len(said)} region styles for {count} "
-                f"{'region' if count == 1 else 'regions'} ({len(columns)} columns, {len(rows)} "
-                "rows). Add columns or rows, or remove lines."
-            )
-        mixes = [mix.strip() or self.mix for mix in said] + [self.mix] * (count - len(said))
-        # Cells of the same mix are one region: fewer of them, and no border between them.
-        shares: dict[str, Tensor] = {}
-        for mix, cell in zip(mixes, layouts.cells(columns, rows, size, self.feather), strict=True):
-            shares[mix] = shares.get(mix, 0) + cell
-        if len(shares) == 1:
-            return self._vector(mixes[0], styles)
-        masks = torch.stack([*shares.values()])
-        parts = [self._vector(mix, styles) for mix in shares]
-        return compose((masks / masks.sum(dim=0))[None], *parts)
+        regions = self.regions_of(styles, window)
+        otherwise = self._vector(self.otherwise, styles)
+        schedule = Schedule(regions, otherwise, self.start, self.end, self.fade)
+        return regions if (self.start, self.end) == (0, 1) else schedule
+
+    def regions_of(self, styles: Styles, window: Window) -> Regions:
+        """The style vectors and masks of what the host paints.
+
+        Args:
+            window: the part of the picture that is painted.
+
+        Raises:
+            DmmError: a value that the user has to mend.
+        """
+        # Regions of the same mix are one: fewer of them, and no border between them.
+        masks: dict[str, Tensor] = {}
+        said = self.columns, self.rows, self.regions, self.feather
+        for mix, mask in shares(*said, window):
+            mix = mix or self.mix
+            masks[mix] = masks.get(mix, 0) + mask
+        mask = torch.stack([*masks.values()])
+        parts = [self._vector(mix, styles) for mix in masks]
+        return compose((mask / mask.sum(dim=0))[None], *parts)
 
     def _vector(self, mix: str, styles: Styles) -> Regions:
         if not mix:
@@ -87,10 +103,12 @@ class Request:
 
     def infotext(self) -> dict[str, str]:
         """Entries for the infotext: whatever differs from the default."""
+        regions = "\n".join(str(parse_region(line)) for line in self.regions.splitlines())
+        said = replace(self, regions=regions)
         return {
-            _PREFIX + field.name: str(getattr(self, field.name))
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
+            _PREFIX + field.name: str(getattr(said, field.name))
+            for field in fields(said)
+            if getattr(said, field.name) != field.default
         }
 
 

@@ -1,35 +1,100 @@
-"""What the accordion's JavaScript asks the server."""
+"""What our JavaScript asks the server: style names, presets, and pictures of the styles."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, HTTPException
+from fastapi import Body, Depends, FastAPI, HTTPException, Request
 from modules import sd_models
 
 from dmm.errors import DmmError
-from sd_webui_dmm.checkpoints import styles_of
+from dmm.presets import Preset, Presets
+from sd_webui_dmm import previews
+from sd_webui_dmm.checkpoints import chosen_file, styles_of
+from sd_webui_dmm.folders import PRESETS_FILE
 
 
 def add(_demo: Any, app: FastAPI) -> None:
-    app.add_api_route("/dmm/styles", style_names, methods=["GET"])
+    def route(method: str, path: str, answer: Any) -> None:
+        app.add_api_route(path, answer, methods=[method], dependencies=logged_in(app))
+
+    route("GET", "/dmm/styles", style_names)
+    route("GET", "/dmm/presets", read_presets)
+    route("PUT", "/dmm/presets", save_preset)
+    route("DELETE", "/dmm/presets", delete_preset)
+    route("POST", "/dmm/preview", paint_preview)
 
 
-def style_names(checkpoint: str) -> dict[str, Any]:
+def logged_in(app: FastAPI) -> list[Any]:
+    """What gradio asks for, where the host's user has set up a login; else nothing.
+
+    There is no page to log in to where the host serves its API alone.
+    """
+    checks = (route for route in app.routes if getattr(route, "path", None) == "/login_check")
+    return [Depends(route.endpoint) for route in checks][:1]
+
+
+def style_names(checkpoint: str = "") -> dict[str, Any]:
     """The names of a checkpoint's styles, none for a plain one.
 
     Args:
-        checkpoint: its title or name, as the host lists it.
+        checkpoint: its title or name, as the host lists it; empty for the one that is chosen.
 
     Returns:
         ``{"checkpoint": "merged", "styles": ["ink", "anime"]}``
     """
-    info = sd_models.get_closet_checkpoint_match(checkpoint)
-    if info is None:
+    file = _file_of(checkpoint) if checkpoint else chosen_file()
+    if file is None:
         raise HTTPException(404, f"There is no checkpoint {checkpoint!r}.")
+    with _telling_errors():
+        styles = styles_of(file)
+    return {"checkpoint": file.stem, "styles": styles.names if styles else []}
+
+
+def _file_of(checkpoint: str) -> Path | None:
+    info = sd_models.get_closet_checkpoint_match(checkpoint)
+    return Path(info.filename) if info else None
+
+
+# The presets' routes are `async`, so that they run one after another, and none overwrites what
+# another has just saved.
+
+
+async def read_presets() -> dict[str, Preset]:
+    with _telling_errors():
+        return Presets(PRESETS_FILE).read()
+
+
+async def save_preset(request: Request) -> dict[str, Preset]:
+    with _telling_errors():
+        try:
+            said = await request.json()
+        except (ValueError, RecursionError):
+            raise DmmError("The preset is not JSON.") from None
+        return Presets(PRESETS_FILE).save(said)
+
+
+async def delete_preset(name: str) -> dict[str, Preset]:
+    with _telling_errors():
+        return Presets(PRESETS_FILE).delete(name)
+
+
+def paint_preview(style: str = Body(embed=True)) -> dict[str, str]:
+    """Paints the picture of a style of the loaded checkpoint; the answer has its address."""
+    with _telling_errors():
+        path = previews.paint(style)
+    address = urlencode({"filename": path.as_posix(), "mtime": path.stat().st_mtime})
+    return {"preview": f"./sd_extra_networks/thumb?{address}"}
+
+
+@contextmanager
+def _telling_errors() -> Iterator[None]:
+    """Answers 422 and the message where the user can mend something."""
     try:
-        styles = styles_of(Path(info.filename))
+        yield
     except DmmError as error:
         raise HTTPException(422, str(error)) from error
-    return {"checkpoint": info.name_for_extra, "styles": styles.names if styles else []}

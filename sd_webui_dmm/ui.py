@@ -9,10 +9,16 @@ import gradio as gr
 from gradio.components import Component
 from modules.ui_components import FormRow, InputAccordion
 
-from sd_webui_dmm.request import MIXINGS, Request, from_infotext, said_in
+from sd_webui_dmm import settings
+from sd_webui_dmm.request import METHODS, MIXINGS, Request, from_infotext, said_in
 
 MIX_HINT = "ink:0.7, anime:0.3"
-REGIONS_HINT = "A mix a line, row by row. A region without one has the mix above."
+REGIONS_HINT = """ink:1
+anime:0.5, photo:0.5 @ 0, 0.25, 0.5, 0.75"""
+REGIONS_INFO = (
+    "A line a region: its mix, and behind an @ a rectangle (x, y, width and height, as fractions "
+    "of the picture) or a painted mask. Lines without an @ are the layout's cells, row by row."
+)
 
 
 def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
@@ -27,20 +33,23 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
         The components: "enabled", then `Request`'s attributes in their order; and how each is set
         from a parsed infotext.
     """
+    default = settings.default_request()
     with InputAccordion(False, label="DMM styles", elem_id=elem_id("enabled")) as enabled:
         gr.HTML(elem_id=elem_id("sliders"), elem_classes=["dmm-sliders"])
+        gr.HTML(elem_id=elem_id("presets"))
         mix = gr.Textbox(Request.mix, label="Mix", placeholder=MIX_HINT, elem_id=elem_id("mix"))
         strength = gr.Slider(
-            0.0, 2.0, Request.strength, step=0.05, label="Strength", elem_id=elem_id("strength")
+            0.0, 2.0, default.strength, step=0.05, label="Strength", elem_id=elem_id("strength")
         )
         with FormRow():
             mixing = gr.Radio(
-                list(MIXINGS), value=Request.mixing, label="Mixing", elem_id=elem_id("mixing")
+                list(MIXINGS), value=default.mixing, label="Mixing", elem_id=elem_id("mixing")
             )
             normalise = gr.Checkbox(
                 Request.normalise, label="Normalise the weights", elem_id=elem_id("normalise")
             )
         with gr.Accordion("Regions", open=False, elem_id=elem_id("layout")):
+            gr.HTML(elem_id=elem_id("region_editor"))
             with FormRow():
                 columns = gr.Textbox(
                     Request.columns,
@@ -54,12 +63,40 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
                 feather = gr.Slider(
                     0, 256, Request.feather, step=1, label="Feather", elem_id=elem_id("feather")
                 )
-            regions = gr.Textbox(
-                Request.regions,
-                label="Region styles",
-                placeholder=REGIONS_HINT,
-                lines=3,
-                elem_id=elem_id("regions"),
+            method = gr.Radio(
+                list(METHODS),
+                value=Request.method,
+                label="Method",
+                info="In one pass regions see one another, and cost next to nothing. Per-region "
+                "latents are strictly apart, at the cost of a pass for each region.",
+                elem_id=elem_id("method"),
+            )
+            with gr.Accordion("As text", open=False, elem_id=elem_id("regions_as_text")):
+                regions = gr.Textbox(
+                    Request.regions,
+                    label="Region styles",
+                    placeholder=REGIONS_HINT,
+                    info=REGIONS_INFO,
+                    lines=3,
+                    max_lines=8,
+                    elem_id=elem_id("regions"),
+                )
+        with gr.Accordion("Schedule", open=False, elem_id=elem_id("schedule")):
+            with FormRow():
+                start, end, fade = (
+                    gr.Slider(0.0, 1.0, value, step=0.01, label=label, elem_id=elem_id(name))
+                    for name, value, label in (
+                        ("start", Request.start, "Start"),
+                        ("end", Request.end, "End"),
+                        ("fade", Request.fade, "Fade"),
+                    )
+                )
+            otherwise = gr.Textbox(
+                Request.otherwise,
+                label="Mix before and after",
+                placeholder="anime:1; empty for no style",
+                info="Start, end, and the fade in and out are shares of the steps, from 0 to 1.",
+                elem_id=elem_id("otherwise"),
             )
     parts = {
         "mix": mix,
@@ -70,6 +107,13 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
         "rows": rows,
         "regions": regions,
         "feather": feather,
+        "method": method,
+        "start": start,
+        "end": end,
+        "fade": fade,
+        "otherwise": otherwise,
     }
+    for part in (strength, mixing):  # our settings give their values, instead of ui-config.json
+        part.do_not_save_to_config = True
     restored = [(part, partial(from_infotext, name=name)) for name, part in parts.items()]
     return [enabled, *parts.values()], [(enabled, said_in), *restored]

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modules import scripts, sd_models
+from modules import scripts
 
 from dmm.mixes import format_mix, parse_mix
-from sd_webui_dmm.checkpoints import styles_of
+from sd_webui_dmm import changes
+from sd_webui_dmm.checkpoints import chosen_file, styles_of
 from sd_webui_dmm.request import Request
-
-Change = Callable[[Request], Request]
 
 
 def register() -> None:
@@ -23,21 +22,18 @@ def register() -> None:
     if plot is None or any(option.label.startswith("[DMM]") for option in plot.axis_options):
         return
     plot.axis_options += [
-        plot.AxisOption("[DMM] style", str, _apply(_style), choices=_names),
-        plot.AxisOption("[DMM] style weight", str, _apply(_style_weight)),
-        plot.AxisOption("[DMM] mix", str, _apply(_mix)),
+        plot.AxisOption("[DMM] style", str, _apply(_style, instead_of_tags=True), choices=_names),
+        plot.AxisOption("[DMM] style weight", str, _apply(_style_weight, instead_of_tags=True)),
+        plot.AxisOption("[DMM] mix", str, _apply(_mix, instead_of_tags=True)),
         plot.AxisOption("[DMM] strength", float, _apply(_strength)),
     ]
 
 
-def changes(p: Any) -> tuple[Change, ...]:
-    """What the plot wants otherwise in the job `p`, in its order; empty without a plot."""
-    return getattr(p, "dmm_changes", ())
-
-
-def _apply(change: Callable[[Request, Any], Request]) -> Callable[..., None]:
+def _apply(
+    change: Callable[[Request, Any], Request], *, instead_of_tags: bool = False
+) -> Callable[..., None]:
     def apply(p: Any, value: Any, _values: list[Any]) -> None:
-        p.dmm_changes = (*changes(p), lambda request: change(request, value))
+        changes.add(p, lambda request: change(request, value), instead_of_tags=instead_of_tags)
 
     return apply
 
@@ -61,5 +57,6 @@ def _strength(request: Request, strength: float) -> Request:
 
 
 def _names() -> list[str]:
-    styles = styles_of(Path(sd_models.select_checkpoint().filename))
+    file = chosen_file()
+    styles = styles_of(file) if file else None
     return styles.names if styles else []

@@ -30,15 +30,24 @@ class Txt2Img:
 
     def __init__(self, page: Page, webui: WebUI) -> None:
         self.page = page
+        self.url = webui.url
         page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+        self.open()
+
+    def open(self) -> None:
+        """Loads the page anew, as if nothing had been set."""
         # The page asks for fonts elsewhere, so it may never be loaded whole.
-        page.goto(webui.url, wait_until="domcontentloaded")
+        self.page.goto(self.url, wait_until="domcontentloaded")
         self.part("sliders").locator(".dmm-row").first.wait_for(state="attached")
         self.part("enabled").locator(".label-wrap").first.click()
         self.prompt.fill("a cat")
-        for setting, value in {"width": 64, "height": 64, "steps": 2}.items():
-            self._set(f"#txt2img_{setting} input[type=number]", str(value))
+        self.set(width=64, height=64, steps=2)
         self._set("#txt2img_seed input", "1")
+
+    def set(self, **settings: int) -> None:
+        """Sets sliders of the host's, by their names in its page."""
+        for setting, value in settings.items():
+            self._set(f"#txt2img_{setting} input[type=number]", str(value))
 
     def part(self, name: str) -> Locator:
         return self.page.locator(f"#script_txt2img_dmm_styles_{name}").first
@@ -86,9 +95,11 @@ class Txt2Img:
 
     def picture(self) -> np.ndarray:
         """The picture [H, W, 3] that was painted last."""
-        source = self.page.locator("#txt2img_gallery img").first.get_attribute("src")
-        file = self.page.request.get(source).body()
-        return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+        return np.asarray(self._file().convert("RGB"))
+
+    def infotext(self) -> str:
+        """What the file of the picture says of how it was painted."""
+        return self._file().info["parameters"]
 
     def paste(self, infotext: str) -> None:
         """Puts an infotext into the prompt and presses the arrow that reads it."""
@@ -97,6 +108,10 @@ class Txt2Img:
         self.page.wait_for_function(
             "document.querySelector('#txt2img_prompt textarea').value.indexOf('Steps:') < 0"
         )
+
+    def _file(self) -> Image.Image:
+        source = self.page.locator("#txt2img_gallery img").first.get_attribute("src")
+        return Image.open(io.BytesIO(self.page.request.get(source).body()))
 
     def _set(self, field: str, value: str) -> None:
         self.page.locator(field).first.fill(value)

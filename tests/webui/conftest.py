@@ -9,10 +9,13 @@ import pytest
 
 from tests.comfyui.checkpoints import small_styles
 from tests.hosts import find_host, why_skipped
-from tests.webui.checkpoints import write_checkpoint
+from tests.webui.checkpoints import NARROW_DIM, write_checkpoint
+from tests.webui.companions import CONTROLNET_PACK, TILED_DIFFUSION_PACK, write_companions
 from tests.webui.server import Painted, WebUI
 
 STYLES = ("ink", "anime", "photo")
+HOST_STYLES = "name,prompt,negative_prompt\nmine,{prompt}<dmm:photo:1>,\n"
+WILDCARDS = "stable-diffusion-webui-wildcards"
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +30,21 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", params=["webui", "forge"])
-def running(
-    request: pytest.FixtureRequest, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WebUI]:
-    host = find_host(request.param)
-    if host is None:
+def kind(request: pytest.FixtureRequest) -> str:
+    if find_host(request.param) is None:
         pytest.skip(why_skipped(request.param))
-    server = WebUI(host, request.param, tmp_path_factory.mktemp(request.param), checkpoints)
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def running(
+    kind: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebUI]:
+    base = tmp_path_factory.mktemp(kind)
+    (base / "styles.csv").write_text(HOST_STYLES, encoding="utf-8")
+    if kind == "forge":
+        write_companions(base / "models", checkpoints / "merged.safetensors")
+    server = WebUI(find_host(kind), kind, base, checkpoints, packs=[WILDCARDS])
     yield server
     server.stop()
 
@@ -50,3 +61,30 @@ def unstyled(running: WebUI) -> Painted:
     """What "plain" paints, which is what "merged" paints without a style."""
     running.choose("plain")
     return running.paint()
+
+
+@pytest.fixture(scope="session")
+def in_company(
+    request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebUI]:
+    """A server with those whom styles meet: Forge, which brings them, or a WebUI with packs."""
+    if kind == "forge":
+        yield request.getfixturevalue("running")
+        return
+    webui = find_host(kind)
+    folder = tmp_path_factory.mktemp("narrow")
+    styles = small_styles(STYLES, dim=NARROW_DIM)
+    sd1_yaml = webui.path / "configs" / "v1-inference.yaml"
+    merged = write_checkpoint(folder / "merged.safetensors", styles, sd1_yaml, narrow=True)
+    base = tmp_path_factory.mktemp("company")
+    write_companions(base / "models", merged)
+    server = WebUI(webui, kind, base, folder, [CONTROLNET_PACK, TILED_DIFFUSION_PACK])
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def company(in_company: WebUI) -> WebUI:
+    """The server of `in_company`, with "merged" chosen."""
+    in_company.choose("merged")
+    return in_company

@@ -13,16 +13,20 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from tests.hosts import Host
 
 ROOT = Path(__file__).parents[2]
+TEST_EXTENSION = Path(__file__).parent / "test_extension"
 CLONE_NAME = "my dmm-clone"  # people choose their own folder names
 NOT_IN_A_CLONE = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "outputs")
 
@@ -70,12 +74,33 @@ class WebUI:
         kind: "webui" or "forge".
         base: an empty folder.
         checkpoints: a folder of models; the server starts with "merged".
+        packs: names of further extensions, from the host's folder of packs; those it lacks are
+            left out (see `has_pack`).
+        ours: whether our own extension is there.
+        arguments: of the host's command line.
     """
 
-    def __init__(self, host: Host, kind: str, base: Path, checkpoints: Path) -> None:
+    def __init__(
+        self,
+        host: Host,
+        kind: str,
+        base: Path,
+        checkpoints: Path,
+        packs: Sequence[str] = (),
+        *,
+        ours: bool = True,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.kind = kind
+        self.models = base / "models"
         self.extension = base / "extensions" / CLONE_NAME
-        shutil.copytree(ROOT, self.extension, ignore=NOT_IN_A_CLONE)
+        if ours:
+            shutil.copytree(ROOT, self.extension, ignore=NOT_IN_A_CLONE)
+        shutil.copytree(TEST_EXTENSION, base / "extensions" / TEST_EXTENSION.name)
+        self._packs = [name for name in packs if host.packs and (host.packs / name).is_dir()]
+        for name in self._packs:
+            folder = base / "extensions" / name
+            shutil.copytree(host.packs / name, folder, ignore=NOT_IN_A_CLONE)
         settings = {"sd_model_checkpoint": "merged.safetensors", "samples_save": False}
         (base / "config.json").write_text(json.dumps(settings), encoding="utf-8")
         with socket.socket() as free:
@@ -84,6 +109,7 @@ class WebUI:
         self.url = f"http://127.0.0.1:{port}"
         self.log_file = base / "server.log"
         arguments = [
+            *arguments,
             *(
                 "--api",
                 "--port",
@@ -115,8 +141,10 @@ class WebUI:
             time.sleep(0.2)
 
     def _answers(self) -> bool:
+        if "Startup time" not in self.log():
+            return False  # a request that comes before the host has its routes makes it fail
         try:
-            self.get("/dmm/styles", checkpoint="merged")  # the host opens before it is ready
+            self.get("/test/latents")  # the host opens before it is ready
         except (urllib.error.URLError, ConnectionError, Refused):
             return False
         return True
@@ -129,6 +157,9 @@ class WebUI:
             self._process.kill()
             self._process.wait()
 
+    def has_pack(self, name: str) -> bool:
+        return name in self._packs
+
     def log(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
@@ -139,8 +170,12 @@ class WebUI:
         )
 
     def post(self, path: str, body: Any) -> Any:
+        return self.ask("POST", path, body)
+
+    def ask(self, method: str, path: str, body: Any = None, **query: str) -> Any:
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
-        return self._ask(urllib.request.Request(self.url + path, data, headers))
+        url = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
+        return self._ask(urllib.request.Request(url, data, headers, method=method))
 
     def _ask(self, request: urllib.request.Request) -> Any:
         try:
@@ -149,23 +184,47 @@ class WebUI:
         except urllib.error.HTTPError as error:
             raise Refused(error.code, json.load(error)) from None
 
-    def paint(self, dmm: Any = None, way: str = "txt2img", **body: Any) -> Painted:
+    def paint(
+        self,
+        dmm: Any = None,
+        way: str = "txt2img",
+        others: Mapping[str, Any] | None = None,
+        **body: Any,
+    ) -> Painted:
         """Paints by the API.
 
         Args:
             dmm: the first argument of the script "DMM styles", or None to leave the script out.
             way: "txt2img" or "img2img".
+            others: the arguments of other scripts that are always on, by title.
             body: whatever differs from `PAINT`.
 
         Raises:
             Refused: an answer other than 200.
         """
-        scripts = {} if dmm is None else {"alwayson_scripts": {"dmm styles": {"args": [dmm]}}}
+        ours = {} if dmm is None else {"dmm styles": {"args": [dmm]}}
+        scripts = {"alwayson_scripts": ours | (others or {})}
         answer = self.post(f"/sdapi/v1/{way}", PAINT | scripts | body)
         info = json.loads(answer["info"])
         first = info["index_of_first_image"]  # behind a grid
         pictures = np.stack([_decoded(picture) for picture in answer["images"][first:]])
         return Painted(pictures, info["infotexts"][first:])
+
+    def sample(
+        self,
+        dmm: Any = None,
+        others: Mapping[str, Any] | None = None,
+        noise: Tensor | None = None,
+        **body: Any,
+    ) -> Tensor:
+        """The latents of a picture, [B, 4, h, w], to the bit, as `paint` makes it.
+
+        Args:
+            noise: what it begins with, [B, 4, h, w], instead of the seed's.
+        """
+        said = {"decode": False} | ({} if noise is None else {"noise": noise.tolist()})
+        self.paint(dmm, others={**(others or {}), "dmm test": {"args": [said]}}, **body)
+        return torch.tensor(self.get("/test/latents"))
 
     def choose(self, checkpoint: str) -> None:
         """Changes the checkpoint in the settings, as the header's dropdown does."""

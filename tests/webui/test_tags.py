@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.webui.conftest import WILDCARDS
 from tests.webui.server import Painted, Refused, WebUI
+from tests.webui.test_styles import hires
+from tests.webui.test_xyz_axes import plot
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +64,34 @@ def test_a_wrong_tag_is_refused(webui: WebUI) -> None:
 def test_a_tag_changes_nothing_on_a_plain_checkpoint(webui: WebUI, unstyled: Painted) -> None:
     webui.choose("plain")
     assert webui.paint(prompt="a cat <dmm:ink:1>") == unstyled
+
+
+def test_a_tag_in_one_of_the_host_s_styles(webui: WebUI, photo: Painted) -> None:
+    assert webui.paint(styles=["mine"]) == photo
+
+
+def test_a_tag_from_a_wildcard(webui: WebUI, photo: Painted) -> None:
+    if not webui.has_pack(WILDCARDS):
+        pytest.skip(f"no {WILDCARDS} on this machine")
+    folder = webui.extension.parent / WILDCARDS / "wildcards"
+    (folder / "style.txt").write_text("<dmm:photo:1>\n", encoding="utf-8")
+    painted = webui.paint(prompt="a cat__style__")
+    assert painted == photo
+    assert "<dmm:photo:1>" in painted.infotexts[0]
+
+
+def test_prompt_s_r_replaces_what_is_in_a_tag(webui: WebUI, photo: Painted) -> None:
+    painted = plot(webui, "Prompt S/R", "ink, photo", prompt="a cat<dmm:ink:1>")
+    ink = webui.paint({"styles": {"ink": 1}})
+    assert np.array_equal(painted.pictures, np.concatenate([ink.pictures, photo.pictures]))
+
+
+def test_an_axis_of_styles_goes_before_tags(webui: WebUI, photo: Painted) -> None:
+    painted = plot(webui, "[DMM] style", "photo", prompt="a cat<dmm:ink:1>")
+    assert painted == photo
+    assert "<dmm" not in painted.infotexts[0]
+
+
+def test_a_tag_in_the_hires_prompt_alone(webui: WebUI) -> None:
+    tagged = webui.paint(**hires(webui), hr_prompt="a cat<dmm:ink:1>")
+    assert tagged != webui.paint(**hires(webui))

@@ -1,0 +1,23 @@
+"""The entry "DMM style grid" among the host's scripts."""
+
+import sys
+from pathlib import Path
+
+from modules import scripts
+
+ROOT = str(Path(__file__).parents[1])
+if ROOT not in sys.path:
+    sys.path.append(ROOT)  # at the end, as in dmm_styles.py
+
+from sd_webui_dmm import style_grid  # noqa: E402
+
+
+class Script(scripts.Script):
+    def title(self):
+        return "DMM style grid"
+
+    def ui(self, is_img2img):
+        return style_grid.build(self.elem_id)
+
+    def run(self, p, *args):
+        return style_grid.paint(p, *args)

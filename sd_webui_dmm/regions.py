@@ -1,0 +1,65 @@
+"""Regions: places of a picture with a mix of their own, as people write them.
+
+A line a region. The place follows an @, and is a rectangle's x, y, width and height as fractions of
+the picture, or a painted mask: a picture in base64, white where the mix holds. Either may have a
+feather of its own:
+
+    ink:0.7, anime:0.3 @ 0.1, 0.2, 0.5, 0.4
+    photo @ mask iVBORw0KGgo… feather 16
+
+Lines without a place are for the cells of the layout, row by row.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from dmm.errors import DmmError
+from sd_webui_dmm.places import Mask, Rectangle
+
+_LINE = re.compile(
+    r"(?P<mix>|.*?\s)@\s*(?:mask\s+(?P<mask>\S+)|(?P<rectangle>.*?))(\s+feather\s+(?P<feather>\S+))?"
+)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A mix and where it holds.
+
+    Attributes:
+        mix: ``"ink:0.7, anime:0.3"``, or empty for that of the picture.
+        place: None for the next cell of the layout.
+        feather: pixels on either side of the place's edge, in which it blends with what is beside
+            it; None for as many as the layout's.
+    """
+
+    mix: str
+    place: Rectangle | Mask | None = None
+    feather: int | None = None
+
+    def __str__(self) -> str:
+        """The region's line, which `parse_region` reads."""
+        if self.place is None:
+            return self.mix
+        feather = "" if self.feather is None else f" feather {self.feather}"
+        return f"{self.mix} @ {self.place}{feather}".lstrip()
+
+
+def parse_region(line: str) -> Region:
+    """Reads a region's line.
+
+    Raises:
+        DmmError: what follows the @ is no place in the picture, or the feather is no number.
+    """
+    said = _LINE.fullmatch(line.strip())
+    if said is None:
+        return Region(line.strip())
+    place = Mask.parse(said["mask"]) if said["mask"] else Rectangle.parse(said["rectangle"])
+    return Region(said["mix"].strip(), place, _parse_feather(said["feather"]))
+
+
+def _parse_feather(text: str | None) -> int | None:
+    if text is not None and not text.isdecimal():
+        raise DmmError(f"The feather {text!r} of a region is not a whole number of pixels.")
+    return None if text is None else int(text)

@@ -1,0 +1,96 @@
+"""Styles in the company of other extensions: each keeps its effect, and styles keep theirs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.webui.companions import (
+    CONTROLNET_PACK,
+    LORA,
+    TILED_DIFFUSION_PACK,
+    controlnet,
+    ip_adapter,
+    tiled_diffusion,
+)
+from tests.webui.server import WebUI
+
+SIZE = {"width": 128, "height": 64}
+INK, PHOTO = {"styles": {"ink": 1}}, {"styles": {"photo": 1}}
+HALVES = {"columns": [1, 1], "regions": ["ink", "photo"]}
+EVERYWHERE = {"columns": [1, 1], "regions": ["ink", "ink"]}
+
+
+def hint(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (64, 128, 3), np.uint8)
+
+
+def with_controlnet(webui: WebUI) -> dict[str, Any]:
+    return {"others": controlnet(webui, hint())}
+
+
+def with_ip_adapter(webui: WebUI) -> dict[str, Any]:
+    if webui.kind == "forge":
+        pytest.skip("Forge's IP-Adapter takes no embedding, and needs CLIP's vision model")
+    return {"others": ip_adapter(webui)}
+
+
+def with_lora(_webui: WebUI) -> dict[str, Any]:
+    return {"prompt": f"a cat <lora:{LORA}:1>"}
+
+
+def with_hypertile(webui: WebUI) -> dict[str, Any]:
+    if webui.kind == "forge":
+        pytest.skip("Forge has no hypertile")
+    # The smallest of its tiles is 128 pixels; at depth 0 it divides the attention to them.
+    hypertile = {"hypertile_enable_unet": True, "hypertile_max_depth_unet": 3}
+    hypertile |= {"hypertile_max_tile_unet": 32, "hypertile_swap_size_unet": 1}
+    return {"override_settings": hypertile, "width": 256, "height": 128}
+
+
+def in_tiles(method: str) -> Any:
+    return lambda webui: {"others": tiled_diffusion(webui, method, 4)}
+
+
+COMPANY = {
+    "ControlNet": (with_controlnet, CONTROLNET_PACK),
+    "IP-Adapter": (with_ip_adapter, CONTROLNET_PACK),
+    "LoRA": (with_lora, None),
+    "hypertile": (with_hypertile, None),
+    "MultiDiffusion": (in_tiles("MultiDiffusion"), TILED_DIFFUSION_PACK),
+    "Mixture of Diffusers": (in_tiles("Mixture of Diffusers"), TILED_DIFFUSION_PACK),
+}
+
+
+def skip_without(webui: WebUI, pack: str | None) -> None:
+    if webui.kind == "webui" and pack and not webui.has_pack(pack):
+        pytest.skip(f"{pack} is not in the host's folder of packs")
+
+
+def all_differ(pictures: list[Tensor]) -> bool:
+    return not any(torch.equal(one, other) for one, other in combinations(pictures, 2))
+
+
+@pytest.mark.parametrize("case", COMPANY)
+def test_in_company(company: WebUI, case: str) -> None:
+    said, pack = COMPANY[case]
+    skip_without(company, pack)
+    others = said(company)
+
+    def paint(dmm: Any = None, **more: Any) -> Tensor:
+        return company.sample(dmm, **(SIZE | more))
+
+    bare = paint(**others)
+    ink, photo, both = (paint(dmm, **others) for dmm in (INK, PHOTO, HALVES))
+    size = {side: others[side] for side in SIZE if side in others}
+    alone = [paint(dmm, **size) for dmm in (None, INK, HALVES)]
+    assert all_differ([bare, ink, photo, both, *alone])
+    assert all(latents.isfinite().all() for latents in (bare, ink, photo, both))
+    assert torch.equal(paint(EVERYWHERE, **others), ink)
+    assert torch.equal(paint(**others), bare)
+    assert torch.equal(paint(**size), alone[0])

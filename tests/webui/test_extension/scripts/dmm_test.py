@@ -1,0 +1,98 @@
+"""An extension for tests alone: latents as they are, failures on demand, and a look at the UNet."""
+
+from collections.abc import Callable
+
+import gradio as gr
+import torch
+from modules import processing, script_callbacks, scripts, sd_unet, shared
+
+
+class Script(scripts.Script):
+    """Its one argument is an object:
+
+    - "noise": the noise that a picture begins with;
+    - "decode": false to leave out the VAE, which takes most of the time;
+    - "fail": where to fail, "process" for a hook, "UNet" for the midst of sampling.
+    """
+
+    latents = torch.empty(0)
+
+    def title(self):
+        return "DMM test"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return [gr.Textbox(visible=False)]
+
+    def process(self, p, said):
+        if said and said.get("fail") == "process":
+            raise RuntimeError("a hook fails, as it was told to")
+
+    def process_before_every_sampling(self, p, said, **kwargs):
+        if said and "noise" in said:
+            kwargs["x"].copy_(torch.tensor(said["noise"]))
+        if said and said.get("fail") == "UNet":
+            fail_at_call(unet(), 3)
+
+    def post_sample(self, p, ps, said):
+        Script.latents = ps.samples
+        if said and not said.get("decode", True):
+            height, width = (8 * side for side in ps.samples.shape[-2:])
+            black = torch.zeros(len(ps.samples), 3, height, width)
+            ps.samples = processing.DecodedSamples(black)
+
+
+def unet():
+    if hasattr(shared.sd_model, "forge_objects"):
+        return shared.sd_model.forge_objects.unet.model.diffusion_model
+    return shared.sd_model.model.diffusion_model
+
+
+def fail_at_call(module, number):
+    calls = 0
+
+    def count(*_args):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            handle.remove()
+            raise RuntimeError("the UNet fails, as it was told to")
+
+    handle = module.register_forward_pre_hook(count)
+
+
+class CompiledOption(sd_unet.SdUnetOption):
+    label = "[TEST] compiled"
+
+    def create_unet(self):
+        return sd_unet.SdUnet()
+
+
+def add_routes(_blocks, app):
+    def latents() -> list:
+        return Script.latents.tolist()
+
+    def changed_modules() -> list[str]:
+        """The UNet's modules with hooks, or with methods that are not their class's."""
+        return [
+            name
+            for name, module in unet().named_modules()
+            if module._forward_hooks
+            or module._forward_pre_hooks
+            or any(
+                isinstance(value, Callable) for key, value in vars(module).items() if key[0] != "_"
+            )
+        ]
+
+    def reload() -> None:
+        shared.state.request_restart()
+
+    app.add_api_route("/test/latents", latents, methods=["GET"])
+    app.add_api_route("/test/changed-modules", changed_modules, methods=["GET"])
+    app.add_api_route("/test/reload", reload, methods=["POST"])
+
+
+script_callbacks.on_list_unets(lambda found: found.append(CompiledOption()))
+script_callbacks.on_app_started(add_routes)

@@ -1,0 +1,194 @@
+"""The tab "DMM merge" as people use it: real merges, started from the real hosts' page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from tests.trainer.loras import write_lora
+from tests.webui.browser import SHOWN_WEIGHTS, TIMEOUT_SECONDS
+from tests.webui.server import WebUI
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+UNET = "model.diffusion_model."
+NUMBERS = {"Width": 64, "Height": 64, "Steps": 12, "Batch size": 2, "Batch in memory": 2}
+MORE = """
+train: {adversarial_weight: 0, learning_rate: 1.0e-3, teachers_per_sample: null}
+samples: {every: 2, steps: 1, guidance: 1, count: 2}
+data: {painting: {steps: 2, guidance: 1}, workers: 0}
+"""
+# A process that reads gigabytes and paints grids, on a machine that does much else.
+MERGE_SECONDS = 240
+
+
+class MergeTab:
+    """The tab, in a page of its own."""
+
+    def __init__(self, page: Page, webui: WebUI) -> None:
+        self.page, self.webui = page, webui
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+        self.open()
+
+    def open(self) -> None:
+        self.page.goto(self.webui.url, wait_until="domcontentloaded")
+        tab = self.page.locator("#tabs > .tab-nav button", has_text="DMM merge")
+        tab.or_(self.page.get_by_role("tab", name="DMM merge")).first.click()
+        self.part = self.page.locator("#dmm_merge")
+        self.part.locator("[data-field=base] option", has_text="plain").wait_for(state="attached")
+
+    def field(self, name: str, index: int = 0) -> Locator:
+        found = self.part.locator(f"[data-field={name}]").nth(index)
+        return found.locator("input, select, textarea")
+
+    def press(self, button: str) -> None:
+        self.part.get_by_role("button", name=button, exact=True).click()
+
+    def says(self, text: str, patience: float = TIMEOUT_SECONDS) -> None:
+        """Waits until this is to be seen."""
+        self.part.get_by_text(text).locator("visible=true").wait_for(timeout=patience * 1000)
+
+    def fill(self, name: str) -> None:
+        """Asks for a merge of a checkpoint and a LoRA."""
+        self.field("base").select_option("plain.safetensors")
+        self.field("model").select_option("checkpoint:plain.safetensors")
+        self.field("name", 0).fill("from a checkpoint")
+        self.press("Add a teacher")
+        self.field("model", 1).select_option("lora:pencil.safetensors")
+        self.field("prompts").fill("a cat\na dog")
+        self.part.get_by_label("Name of the merged checkpoint").fill(name)
+        for label, value in NUMBERS.items():
+            self.part.get_by_role("spinbutton", name=label, exact=True).fill(str(value))
+        self.part.get_by_text("Fine-tune at the end").uncheck()
+        self.field("more").fill(MORE)
+
+    def has_wrong(self, label: str) -> bool:
+        marked = self.part.locator(".dmm-wrong").get_by_label(label, exact=True)
+        return marked.count() == 1
+
+
+@pytest.fixture(scope="module")
+def models(running: WebUI, checkpoints: Path) -> Iterator[Path]:
+    """The host's folder of checkpoints; a LoRA lies in its other one."""
+    plain = load_file(checkpoints / "plain.safetensors")
+    names = [name for name in plain if name.startswith(UNET) and name.endswith("to_q.weight")]
+    modules = {
+        name: "lora_unet_" + name.removeprefix(UNET).removesuffix(".weight").replace(".", "_")
+        for name in names
+    }
+    loras = running.models / "Lora"
+    loras.mkdir(parents=True, exist_ok=True)
+    write_lora(loras / "pencil.safetensors", modules, plain)
+    if running.kind == "webui":  # which wants to be told of a small UNet
+        shutil.copy(checkpoints / "plain.yaml", checkpoints / "mine.yaml")
+    yield checkpoints
+    running.choose("merged")
+    for file in checkpoints.glob("mine.*"):
+        file.unlink()
+    running.post("/sdapi/v1/refresh-checkpoints", {})
+
+
+@pytest.fixture
+def environment(running: WebUI) -> Iterator[None]:
+    """The trainer's environment where `install.py` makes it: the one of the tests."""
+    link = running.extension / ".venv"
+    link.symlink_to(sys.prefix, target_is_directory=True)
+    yield
+    link.unlink()
+
+
+@pytest.fixture
+def page(running: WebUI, chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1400, "height": 1300})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def tab(page: Page, webui: WebUI, models: Path) -> MergeTab:
+    return MergeTab(page, webui)
+
+
+def test_without_the_trainers_environment_the_tab_says_how_to_make_it(tab: MergeTab) -> None:
+    tab.says("install.py")
+    tab.fill("mine")
+    tab.press("Start")
+    tab.part.get_by_role("status").get_by_text("To make it, give this command").wait_for()
+    assert tab.webui.get("/dmm/merge/runs") == []
+    assert tab.webui.paint().pictures.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_makes_no_sense_is_refused_by_its_field(tab: MergeTab, models: Path) -> None:
+    tab.fill("../mine")
+    tab.press("Start")
+    tab.says("Name: '../mine' is no file name.")
+    assert tab.has_wrong("Name of the merged checkpoint")
+    tab.part.get_by_label("Name of the merged checkpoint").fill("plain")
+    tab.press("Start")
+    tab.says("Name: there is a plain.safetensors already.")
+    tab.field("name", 1).fill("From a Checkpoint")
+    tab.press("Start")
+    tab.says("1 and 2 have styles of the same name")
+    assert tab.has_wrong("Name of the style")
+    for _ in range(2):
+        tab.part.get_by_title("Remove this teacher").first.click()
+    tab.press("Plan")
+    tab.says("Teachers: add at least one")
+    tab.field("data").select_option("pictures")
+    tab.field("pictures").fill(str(models))
+    tab.press("Plan")
+    tab.says("holds no pictures")
+    assert tab.has_wrong("Folder")
+    assert tab.webui.get("/dmm/merge/runs") == []
+
+
+@pytest.mark.usefixtures("environment")
+def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
+    tab.fill("mine")
+    tab.press("Plan")
+    plan = tab.part.locator(".dmm-plan")
+    plan.get_by_text("12 steps: about").wait_for(timeout=MERGE_SECONDS * 1000)
+    assert str(models / "mine.safetensors") in plan.inner_text()
+
+    tab.press("Start")
+    tab.says("At work")
+    tab.open()  # as after a reload, or "Reload UI"
+    tab.says("At work")
+    assert tab.field("model", 1).input_value() == "lora:pencil.safetensors"
+    grid = tab.part.locator(".dmm-grid img")
+    grid.wait_for(timeout=MERGE_SECONDS * 1000)
+    page_has_it = "(picture) => picture.complete && picture.naturalWidth > 100"
+    tab.page.wait_for_function(page_has_it, arg=grid.element_handle())
+    run = tab.webui.extension.parents[1] / "dmm_merges" / "mine"
+    process = psutil.Process(json.loads((run / "process.json").read_text("utf-8"))["pid"])
+    process.suspend()  # so that it is not done before it is asked to stop
+    tab.press("Stop")
+    tab.says("Stopping")
+    process.resume()
+    tab.part.locator(".dmm-state", has_text="Stopped").wait_for(timeout=MERGE_SECONDS * 1000)
+    assert not (models / "mine.safetensors").exists()
+    tab.press("Start")
+    tab.says("a merge called 'mine' has been begun")
+
+    tab.press("Resume")
+    tab.part.locator(".dmm-state", has_text="Finished").wait_for(timeout=MERGE_SECONDS * 1000)
+    tab.says("mine.safetensors is in the checkpoint list.")
+    files = [model["filename"] for model in tab.webui.get("/sdapi/v1/sd-models")]
+    assert str(models / "mine.safetensors") in files
+
+    tab.press("Use it now")
+    weights = json.dumps([["from a checkpoint", 0], ["pencil", 0]], separators=(",", ":"))
+    tab.page.wait_for_function(SHOWN_WEIGHTS, arg=weights)
+    styled = [tab.webui.paint({"styles": {style: 1}}) for style in ("from a checkpoint", "pencil")]
+    assert styled[0] != styled[1]
+    assert "Model: mine" in styled[0].infotexts[0]
