@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
 from comfyui_dmm import (
+    nodes_adapter,
     nodes_apply,
     nodes_authors,
     nodes_load,
@@ -20,6 +21,7 @@ from comfyui_dmm.routes import add_routes
 
 NODE_MODULES = (
     nodes_load,
+    nodes_adapter,
     nodes_style,
     nodes_apply,
     nodes_regions,

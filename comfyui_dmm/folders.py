@@ -12,6 +12,8 @@ from dmm.merged import side_file
 CHECKPOINTS = "checkpoints"
 STYLES = "dmm_styles"
 STYLE_FOLDERS = (STYLES, CHECKPOINTS)
+LORAS = "loras"
+FOLDERS = (*STYLE_FOLDERS, LORAS)
 
 
 def add_style_folders() -> None:
@@ -38,8 +40,8 @@ def model_file(name: str, *folders: str) -> Path:
         DmmError: no such file there, or a folder whose files carry no styles.
     """
     for folder in folders:
-        if folder not in STYLE_FOLDERS:
-            raise DmmError(f"{folder!r} is no folder of style files: {', '.join(STYLE_FOLDERS)}.")
+        if folder not in FOLDERS:
+            raise DmmError(f"{folder!r} is no folder of style files: {', '.join(FOLDERS)}.")
         if name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
             if path is not None:

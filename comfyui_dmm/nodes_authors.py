@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
-from comfyui_dmm.folders import CHECKPOINTS, fingerprint, is_offered, model_file
-from comfyui_dmm.nodes_load import STYLES_OF_MODEL, load_checkpoint
+from comfyui_dmm.folders import CHECKPOINTS, model_file
+from comfyui_dmm.nodes_load import (
+    STYLES_OF_MODEL,
+    LoadCheckpoint,
+    checkpoint_input,
+    checkpoint_outputs,
+    load_checkpoint,
+)
 from comfyui_dmm.sampling import with_style
 from comfyui_dmm.sockets import Style
 from dmm.errors import DmmError
@@ -20,7 +25,7 @@ from dmm.regions import whole_picture
 from dmm.resolving import resolve
 
 
-class AuthorsLoader(io.ComfyNode):
+class AuthorsLoader(LoadCheckpoint):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -28,28 +33,10 @@ class AuthorsLoader(io.ComfyNode):
             display_name="DMMLoader (authors' workflows)",
             category="DMM",
             description="For workflows of the authors' plugin. Load DMM Checkpoint does more.",
-            inputs=[
-                io.Combo.Input(
-                    "ckpt_name",
-                    options=folder_paths.get_filename_list(CHECKPOINTS),
-                    tooltip="A merged checkpoint from the checkpoints folder.",
-                )
-            ],
-            outputs=[
-                io.Model.Output(tooltip="The model, in no style until DMMApply picks one."),
-                io.Clip.Output(tooltip="The text encoder that the styles were learned with."),
-                io.Vae.Output(tooltip="For encoding and decoding pictures."),
-            ],
+            inputs=[checkpoint_input()],
+            outputs=checkpoint_outputs(),
             is_deprecated=True,
         )
-
-    @classmethod
-    def validate_inputs(cls, ckpt_name: str | None) -> bool | str:
-        return is_offered(ckpt_name, CHECKPOINTS)
-
-    @classmethod
-    def fingerprint_inputs(cls, ckpt_name: str | None) -> str:
-        return fingerprint(ckpt_name, CHECKPOINTS)
 
     @classmethod
     def execute(cls, ckpt_name: str) -> io.NodeOutput:

@@ -49,9 +49,36 @@ def load_checkpoint(path: Path) -> tuple[Any, Any, Any, Styles]:
             "Load DMM Styles beside the loader of the model."
         )
     model, clip, vae, _ = loaded
+    return in_no_style(model, styles), clip, vae, styles
+
+
+def in_no_style(model: Any, styles: Styles) -> Any:
+    """A clone of the MODEL that knows of its styles, and is in none until one is applied."""
     model = with_style(model, None)
     model.set_attachments(STYLES_OF_MODEL, styles)
-    return model, clip, vae, styles
+    return model
+
+
+def checkpoint_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "ckpt_name",
+        options=folder_paths.get_filename_list(CHECKPOINTS),
+        tooltip="A merged checkpoint, SD 1.5 or SDXL, from the checkpoints folder.",
+    )
+
+
+def checkpoint_outputs() -> list[io.Output]:
+    return [
+        io.Model.Output(tooltip="The model, in no style until one is applied."),
+        io.Clip.Output(tooltip="The text encoder that the styles were learned with."),
+        io.Vae.Output(tooltip="For encoding and decoding pictures."),
+    ]
+
+
+def styles_output() -> io.Output:
+    return DmmStyles.Output(
+        display_name="styles", tooltip="The file's styles, to pick and mix from."
+    )
 
 
 class LoadCheckpoint(io.ComfyNode):
@@ -62,21 +89,8 @@ class LoadCheckpoint(io.ComfyNode):
             display_name="Load DMM Checkpoint",
             category="DMM",
             description="Loads a merged checkpoint: one model that holds many styles.",
-            inputs=[
-                io.Combo.Input(
-                    "ckpt_name",
-                    options=folder_paths.get_filename_list(CHECKPOINTS),
-                    tooltip="A merged checkpoint, SD 1.5 or SDXL, from the checkpoints folder.",
-                )
-            ],
-            outputs=[
-                io.Model.Output(tooltip="The model, in no style until one is applied."),
-                io.Clip.Output(tooltip="The text encoder that the styles were learned with."),
-                io.Vae.Output(tooltip="For encoding and decoding pictures."),
-                DmmStyles.Output(
-                    display_name="styles", tooltip="The file's styles, to pick and mix from."
-                ),
-            ],
+            inputs=[checkpoint_input()],
+            outputs=[*checkpoint_outputs(), styles_output()],
         )
 
     @classmethod
@@ -110,11 +124,7 @@ class LoadStyles(io.ComfyNode):
                     tooltip="A style file from the dmm_styles folder, or a merged checkpoint.",
                 )
             ],
-            outputs=[
-                DmmStyles.Output(
-                    display_name="styles", tooltip="The file's styles, to pick and mix from."
-                )
-            ],
+            outputs=[styles_output()],
         )
 
     @classmethod

@@ -12,9 +12,9 @@ from aiohttp import web
 from nodes import EXTENSION_WEB_DIRS
 
 from comfyui_dmm.folders import model_file
-from comfyui_dmm.presets import Presets
 from dmm.errors import DmmError
 from dmm.merged import read_styles
+from dmm.presets import Presets
 
 WEB_FOLDER = Path(__file__).parent / "web"
 

@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 // The nodes that read a file: the widget that says which, and the model folders it lists.
 const LOADERS = {
   DMM_CheckpointLoader: { widget: "ckpt_name", folders: ["checkpoints"] },
+  DMM_AdapterLoader: { widget: "adapter_name", folders: ["loras"] },
   DMM_StylesLoader: { widget: "styles_name", folders: ["dmm_styles", "checkpoints"] },
 };
 

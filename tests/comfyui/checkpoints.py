@@ -44,11 +44,13 @@ SD_VAE = {
 }
 
 
-def small_styles(names: Sequence[str], family: Family = "sd1", seed: int = 0) -> Styles:
+def small_styles(
+    names: Sequence[str], family: Family = "sd1", seed: int = 0, dim: int = DIM
+) -> Styles:
     """Random style prompts, strong enough to be seen in what a random UNet paints."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        prompts = StylePrompts(len(names), DIM)
+        prompts = StylePrompts(len(names), dim)
     with torch.no_grad():
         prompts.linear_2.weight *= 8
     return Styles(prompts, [Style(name) for name in names], family, recipe={"steps": 1})
