@@ -23,9 +23,10 @@ from dmm.tensors import save_tensors
 from trainer.config import MergeConfig
 from trainer.ingredients import Ingredients, open_ingredients
 from trainer.loop import TrainingLoop
-from trainer.merge import new_accelerator, training_loop
+from trainer.merge import new_accelerator, teacher_pool, training_loop
 from trainer.precision import DTYPES
-from trainer.prepare import Prepared, open_source, prepare
+from trainer.prepare import Prepared, prepare
+from trainer.stages import open_stages
 
 Size = Literal["demo", "sd15"]
 
@@ -71,10 +72,12 @@ def merge_config(folder: Path, size: Size, teachers: int, **train: Any) -> Merge
 def open_loop(config: MergeConfig) -> tuple[TrainingLoop, Ingredients, Prepared]:
     """A merge's loop before its first step, as `trainer.merge.merge` has it."""
     ingredients = open_ingredients(config)
-    accelerator = new_accelerator(config)
-    dtype = DTYPES[config.train.precision]
-    prepared = prepare(ingredients, open_source(config), accelerator.device, dtype)
-    return training_loop(ingredients, prepared, accelerator), ingredients, prepared
+    stage = open_stages(config)[0]
+    accelerator = new_accelerator(config, stage)
+    prepared = prepare(ingredients, stage, accelerator.device, DTYPES[config.train.precision])
+    teachers = teacher_pool(ingredients, accelerator.device)
+    loop = training_loop(ingredients, stage, prepared, teachers, accelerator)
+    return loop, ingredients, prepared
 
 
 def stepper(loop: TrainingLoop) -> Callable[[], object]:

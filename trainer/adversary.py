@@ -15,6 +15,8 @@ from trainer.discriminator import Discriminator, discriminator_loss, look, stude
 class Adversary:
     """A discriminator with an optimizer of its own; `accelerator` saves and resumes both.
 
+    It is small and the same on every process, whichever way the student is spread over them.
+
     Args:
         backbone: the UNet it looks with, on the device and in the dtype it computes in.
         num_styles: N.
@@ -33,11 +35,11 @@ class Adversary:
         self._backbone.up_blocks = nn.ModuleList()  # never run, and most of the weights
         self._diffusion = Diffusion(accelerator.device)
         channels = backbone.config.block_out_channels[-1]
-        self.discriminator = accelerator.prepare(Discriminator(channels, num_styles))
+        self.discriminator = Discriminator(channels, num_styles).to(accelerator.device)
         self._optimizer = torch.optim.AdamW(self.discriminator.parameters(), lr=learning_rate)
-        accelerator.register_for_checkpointing(self._optimizer)
+        accelerator.register_for_checkpointing(self.discriminator, self._optimizer)
 
-    def look(self, latents: Tensor, batch: Batch, time_ids: Tensor | None) -> Tensor:
+    def look(self, latents: Tensor, batch: Batch) -> Tensor:
         """What the backbone sees in latents x̂_0, [P, c, h, w], once they are noised anew."""
         dtype = self._backbone.dtype
         noisy = self._diffusion.add_noise(latents, batch.critic_noise, batch.critic_timesteps)
@@ -46,7 +48,7 @@ class Adversary:
             noisy.to(dtype),
             batch.critic_timesteps,
             batch.text.to(dtype),
-            None if time_ids is None else time_ids.to(dtype),
+            batch.time_ids,
         )
 
     def student_loss(self, student: Tensor, styles: Tensor) -> Tensor:
@@ -56,9 +58,9 @@ class Adversary:
             student: what was seen in the student's latents.
             styles: of the pairs, [P].
         """
-        plain = self._accelerator.unwrap_model(self.discriminator).requires_grad_(False)
-        logits = plain(student)
-        plain.requires_grad_(True)
+        self.discriminator.requires_grad_(False)
+        logits = self.discriminator(student)
+        self.discriminator.requires_grad_(True)
         return student_loss(logits, styles)
 
     def learn(self, student: Tensor, teachers: Tensor, styles: Tensor, share: float) -> Tensor:
@@ -76,6 +78,8 @@ class Adversary:
         return losses.detach()
 
     def step(self) -> None:
-        """Updates the discriminator with the gradients of all micro-batches."""
+        """Updates the discriminator with the gradients of all micro-batches and processes."""
+        for parameter in self.discriminator.parameters():
+            parameter.grad = self._accelerator.reduce(parameter.grad, "mean")
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -27,6 +27,9 @@ NETWORKS = {
     "text_encoder_2": "second text encoder",
 }
 """What the networks are called, in a diffusers folder and to people."""
+
+TITLES = NETWORKS | {"controlnet": "ControlNet"}
+"""Of all networks there are; a ControlNet is no part of a checkpoint."""
 
 # Tensors do not tell how attention is cut into heads: SD1 has eight everywhere, SDXL and the CLIP
 # text models have heads of 64 numbers.
@@ -73,31 +76,72 @@ def unet_config(shapes: Shapes) -> Config:
         Misfit: tensors that tell the architecture are missing, or it is of another family.
     """
     family = unet_family(shapes)
-    # At least one level, so that a UNet cut off before it is one that lacks tensors.
-    levels = range(max(count(shapes, r"down_blocks\.(\d+)\."), 1))
-    down = [_depths(shapes, f"down_blocks.{level}") for level in levels]
-    up = [_depths(shapes, f"up_blocks.{level}") for level in levels]
+    down = _down(shapes)
+    up = [_depths(shapes, f"up_blocks.{level}") for level in range(len(down))]
     mid = _depths(shapes, "mid_block")
+    return {
+        "sample_size": SAMPLE_SIZE[family],
+        "out_channels": _shape(shapes, "unet", "conv_out.weight")[0],
+        "up_block_types": [_block_type("UpBlock2D", depths) for depths in up],
+        **_downward_config("unet", shapes, family, down, mid),
+        **_transformer_layers(down, mid, up),
+    }
+
+
+def controlnet_config(shapes: Shapes) -> Config:
+    """The config of a ControlNetModel for a UNet of the SD1 or SDXL family.
+
+    Raises:
+        Misfit: tensors that tell the architecture are missing.
+    """
+    down, mid = _down(shapes), _depths(shapes, "mid_block")
+    embedding = "controlnet_cond_embedding"
+    first = _shape(shapes, "controlnet", f"{embedding}.conv_in.weight")
+    halving = range(1, count(shapes, rf"{embedding}\.blocks\.(\d+)\."), 2)
+    widths = [
+        _shape(shapes, "controlnet", f"{embedding}.blocks.{block}.weight")[0] for block in halving
+    ]
+    return {
+        "conditioning_channels": first[1],
+        "conditioning_embedding_out_channels": [first[0], *widths],
+        **_downward_config("controlnet", shapes, controlnet_family(shapes), down, mid),
+        # Nothing goes up: as if what did were the way down, turned round.
+        **_transformer_layers(down, mid, down[::-1]),
+    }
+
+
+def controlnet_family(shapes: Shapes) -> Family:
+    """Which family of UNets a ControlNet is for."""
+    return "sdxl" if "add_embedding.linear_1.weight" in shapes else "sd1"
+
+
+def _down(shapes: Shapes) -> list[Depths]:
+    # At least one level, so that a network cut off before it is one that lacks tensors.
+    levels = max(count(shapes, r"down_blocks\.(\d+)\."), 1)
+    return [_depths(shapes, f"down_blocks.{level}") for level in range(levels)]
+
+
+def _downward_config(
+    network: str, shapes: Shapes, family: Family, down: list[Depths], mid: Depths
+) -> Config:
+    """What a UNet and a ControlNet have in common: all down to the mid block."""
     channels = [
-        _shape(shapes, "unet", f"down_blocks.{level}.resnets.0.conv1.weight")[0] for level in levels
+        _shape(shapes, network, f"down_blocks.{level}.resnets.0.conv1.weight")[0]
+        for level in range(len(down))
     ]
     mid_type = "UNetMidBlock2DCrossAttn" if _has_attention(mid) else "UNetMidBlock2D"
     config = {
-        "sample_size": SAMPLE_SIZE[family],
-        "in_channels": _shape(shapes, "unet", "conv_in.weight")[1],
-        "out_channels": _shape(shapes, "unet", "conv_out.weight")[0],
+        "in_channels": _shape(shapes, network, "conv_in.weight")[1],
         "block_out_channels": channels,
         "layers_per_block": _one_if_equal([len(depths) for depths in down]),
         "down_block_types": [_block_type("DownBlock2D", depths) for depths in down],
         "mid_block_type": mid_type if mid else None,
-        "up_block_types": [_block_type("UpBlock2D", depths) for depths in up],
         "cross_attention_dim": _cross_attention_dim(shapes),
         "use_linear_projection": _linear_projection(shapes),
         "attention_head_dim": SD1_HEADS,
-        **_transformer_layers(down, mid, up),
     }
     if family == "sdxl":
-        embed = _shape(shapes, "unet", "add_embedding.linear_1.weight")[1]
+        embed = _shape(shapes, network, "add_embedding.linear_1.weight")[1]
         config |= {
             "attention_head_dim": [width // HEAD_SIZE for width in channels],
             "addition_embed_type": "text_time",
@@ -177,11 +221,13 @@ def empty_network(network: str, config: Config) -> nn.Module:
     """The network without weights: its parameters are on the "meta" device.
 
     Args:
-        network: a key of `NETWORKS`.
+        network: a key of `TITLES`.
     """
     with torch.device("meta"):
         if network == "unet":
             return UNet2DConditionModel(**config)
+        if network == "controlnet":
+            return ControlNetModel(**config)
         if network == "vae":
             return AutoencoderKL(**config)
         projects = network == "text_encoder_2"
@@ -199,7 +245,7 @@ def network_shapes(network: str, config: Config) -> dict[str, tuple[int, ...]]:
     try:
         state = empty_network(network, config).state_dict()
     except Exception as error:  # whatever makes the class refuse, the config is to blame
-        raise Misfit(f"describes a {NETWORKS[network]} that cannot be built: {error}") from error
+        raise Misfit(f"describes a {TITLES[network]} that cannot be built: {error}") from error
     return {file_name(network, name): tuple(tensor.shape) for name, tensor in state.items()}
 
 
@@ -230,7 +276,7 @@ def check_tensors(
     """
     expected = network_shapes(network, config)
     spelled = spell(expected) if spell else {name: name for name in expected}
-    title = NETWORKS[network]
+    title = TITLES[network]
     missing = [spelled[name] for name in expected if name not in shapes]
     if missing:
         raise Misfit(f"lacks {listed(missing)} of the {len(expected)} tensors of its {title}")
@@ -253,7 +299,7 @@ def listed(names: Iterable[str]) -> str:
 def _shape(shapes: Shapes, network: str, name: str) -> tuple[int, ...]:
     """Shape of a weight that tells the architecture."""
     if len(shapes.get(name, ())) < 2:
-        raise Misfit(f"lacks {name}, without which its {NETWORKS[network]} cannot be told")
+        raise Misfit(f"lacks {name}, without which its {TITLES[network]} cannot be told")
     return shapes[name]
 
 

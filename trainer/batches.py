@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,10 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trainer.buckets import Turns
 from trainer.cache import Examples, TextCache
 from trainer.diffusion import TIMESTEPS
 from trainer.pairs import PairPlan
+from trainer.seeds import generator
 from trainer.text import TextEmbedding
+
+Show = Callable[[str, Tensor], Tensor]
+"""From a picture's key in the data and its latent [c, h, w] to what a ControlNet is shown."""
+
+SHARED = -1  # in a style's place: the examples that all styles share
 
 
 @dataclass
@@ -24,8 +30,10 @@ class Batch:
 
     latents, noise: [P, c, h, w]; timesteps, teachers: [P]; styles: rows of the student's codebook,
     [P]; text: the student's, P rows; teacher_text: what each teacher is told, in the order of
-    `teachers`, which is sorted;
-    critic_noise, critic_timesteps: what the discriminator's latents are noised with.
+    `teachers`, which is sorted; time_ids: what SDXL is told of the pictures' sizes, [P, 6];
+    conditions: what ControlNets are shown, [P, 3, H, W] from 0 to 1, or None;
+    critic_noise, critic_timesteps: what the discriminator's latents are noised with;
+    places: where on its line SPLAM trains each pair, from 0 to 1, [P].
     """
 
     latents: Tensor
@@ -35,8 +43,11 @@ class Batch:
     styles: Tensor
     text: TextEmbedding
     teacher_text: list[TextEmbedding]
+    time_ids: Tensor
+    conditions: Tensor | None
     critic_noise: Tensor
     critic_timesteps: Tensor
+    places: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on `device`, in float32 where it is floating point."""
@@ -48,8 +59,11 @@ class Batch:
             self.styles.to(device),
             self.text.to(device, torch.float32),
             [text.to(device) for text in self.teacher_text],
+            self.time_ids.to(device, torch.float32),
+            None if self.conditions is None else self.conditions.to(device),
             self.critic_noise.to(device),
             self.critic_timesteps.to(device),
+            self.places.to(device),
         )
 
     def segments(self) -> list[tuple[int, slice]]:
@@ -68,24 +82,30 @@ class _Sample(NamedTuple):
     noise: Tensor
     timestep: int
     caption: str
+    picture: str  # its key in the data
+    time_ids: Tensor
     critic_noise: Tensor
     critic_timestep: int
-    draw: int  # decides the style where a teacher has several
+    place: float
 
 
 class TrainingBatches(Dataset):
     """Item `step` is one process's share of that step, in micro-batches.
 
-    Examples are taken in a new random order each time all have been seen. Timestep, noise and
-    caption dropout of a sample come from a generator of its own, seeded by (seed, step, sample).
+    A step's examples are of one size, see `Turns`. Those of a size are taken in a new random order
+    each time as many have been seen as there are. Timestep, noise and caption dropout of a sample
+    come from a generator of its own, seeded by (seed, step, sample).
 
     Args:
-        examples: latents and captions.
+        examples: latents and captions; or those of each style that is taught, where a style is
+            trained on examples of its own.
         student_text: embeddings for the student.
         teacher_text: embeddings for each teacher.
         plan: who sees what.
         taught: the styles that each teacher teaches, one of which is drawn for each sample;
             None = teacher i teaches style i.
+        conditions: what each teacher is shown with a picture of the data, see `Show`; None =
+            nothing, for teachers that are no ControlNets.
         caption_dropout: share of samples whose caption is "" for student and teacher alike.
         micro_batch_size: pairs in one `Batch`; None = the whole share.
         process, processes: whose share.
@@ -93,35 +113,49 @@ class TrainingBatches(Dataset):
 
     def __init__(
         self,
-        examples: Examples,
+        examples: Examples | Mapping[int, Examples],
         student_text: TextCache,
         teacher_text: Sequence[TextCache],
         plan: PairPlan,
         *,
         taught: Sequence[Sequence[int]] | None = None,
+        conditions: Sequence[Show] | None = None,
         caption_dropout: float,
         seed: int,
         micro_batch_size: int | None = None,
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self._examples, self._student_text = examples, student_text
+        self._has_own = isinstance(examples, Mapping)
+        self._examples = dict(examples) if self._has_own else {SHARED: examples}
+        self._student_text = student_text
         self._teacher_text = list(teacher_text)
         self._plan, self._dropout, self._seed = plan, caption_dropout, seed
+        self._conditions = conditions
         self._taught = taught or [[teacher] for teacher in range(plan.num_teachers)]
         self._micro, self._process, self._processes = micro_batch_size, process, processes
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        # Styles with examples of their own have as many of each size: they paint the same prompts.
+        buckets = next(iter(self._examples.values())).buckets
+        self._turns = Turns([len(bucket) for bucket in buckets], plan.samples_per_step, seed)
+        self._orders: dict[tuple[int, int], tuple[int, Tensor]] = {}  # see `_index`
 
     def __getitem__(self, step: int) -> list[Batch]:
         pairs = self._plan.share(step, self._process, self._processes)
         size = self._micro or len(pairs)
-        draw = lru_cache(maxsize=None)(lambda sample: self._sample(step, sample))
+        draw = lru_cache(maxsize=None)(lambda sample, whose: self._sample(step, sample, whose))
         return [
-            self._batch(pairs[first : first + size], draw) for first in range(0, len(pairs), size)
+            self._batch(step, pairs[first : first + size], draw)
+            for first in range(0, len(pairs), size)
         ]
 
-    def _batch(self, pairs: list[tuple[int, int]], draw) -> Batch:
-        samples = [draw(sample) for _, sample in pairs]
+    def _batch(
+        self, step: int, pairs: list[tuple[int, int]], draw: Callable[[int, int], _Sample]
+    ) -> Batch:
+        styles = [self._style(step, teacher, sample) for teacher, sample in pairs]
+        samples = [
+            draw(sample, style if self._has_own else SHARED)
+            for (_, sample), style in zip(pairs, styles, strict=True)
+        ]
         captions = [sample.caption for sample in samples]
         teachers = torch.tensor([teacher for teacher, _ in pairs])
         batch = Batch(
@@ -129,47 +163,68 @@ class TrainingBatches(Dataset):
             noise=torch.stack([sample.noise for sample in samples]),
             timesteps=torch.tensor([sample.timestep for sample in samples]),
             teachers=teachers,
-            styles=torch.tensor(
-                [
-                    self._taught[teacher][sample.draw % len(self._taught[teacher])]
-                    for (teacher, _), sample in zip(pairs, samples, strict=True)
-                ]
-            ),
+            styles=torch.tensor(styles),
             text=self._student_text.lookup(captions),
             teacher_text=[],
+            time_ids=torch.stack([sample.time_ids for sample in samples]),
+            conditions=self._shown(pairs, samples),
             critic_noise=torch.stack([sample.critic_noise for sample in samples]),
             critic_timesteps=torch.tensor([sample.critic_timestep for sample in samples]),
+            places=torch.tensor([sample.place for sample in samples]),
         )
         batch.teacher_text = [
             self._teacher_text[teacher].lookup(captions[rows]) for teacher, rows in batch.segments()
         ]
         return batch
 
-    def _sample(self, step: int, sample: int) -> _Sample:
-        seen = step * self._plan.samples_per_step + sample
-        epoch, position = divmod(seen, len(self._examples))
-        index = self._index(epoch, position)
-        generator = _generator(self._seed, step, sample)
-        latent = self._examples.latent(index)
-        timestep = int(torch.randint(TIMESTEPS, (), generator=generator))
-        dropped = bool(torch.rand((), generator=generator) < self._dropout)
-        return _Sample(
-            latent,
-            torch.randn(latent.shape, generator=generator),
-            timestep,
-            "" if dropped else self._examples.caption(index),
-            torch.randn(latent.shape, generator=generator),
-            int(torch.randint(TIMESTEPS, (), generator=generator)),
-            int(torch.randint(2**31, (), generator=generator)),
+    def _shown(self, pairs: list[tuple[int, int]], samples: list[_Sample]) -> Tensor | None:
+        if self._conditions is None:
+            return None
+        return torch.stack(
+            [
+                self._conditions[teacher](sample.picture, sample.latent)
+                for (teacher, _), sample in zip(pairs, samples, strict=True)
+            ]
         )
 
-    def _index(self, epoch: int, position: int) -> int:
-        if self._epoch != epoch:
-            order = torch.randperm(len(self._examples), generator=_generator(self._seed, epoch))
-            self._epoch, self._order = epoch, order
-        return int(self._order[position])
+    def _style(self, step: int, teacher: int, sample: int) -> int:
+        """The style of a pair; drawn where the teacher has several."""
+        taught = self._taught[teacher]
+        drawn = torch.randint(
+            len(taught), (), generator=generator(self._seed, step, sample, "style")
+        )
+        return taught[int(drawn)]
 
+    def _sample(self, step: int, sample: int, whose: int) -> _Sample:
+        """A sample of the examples of the style `whose`, or of those that all share."""
+        bucket, turns = self._turns.at(step)
+        examples = self._examples[whose]
+        index = self._index(whose, bucket, turns * self._plan.samples_per_step + sample)
+        own = generator(self._seed, step, sample)
+        latent = examples.latent(index)
+        timestep = int(torch.randint(TIMESTEPS, (), generator=own))
+        dropped = bool(torch.rand((), generator=own) < self._dropout)
+        return _Sample(
+            latent,
+            torch.randn(latent.shape, generator=own),
+            timestep,
+            "" if dropped else examples.caption(index),
+            examples.key(index),
+            examples.time_ids(index),
+            torch.randn(latent.shape, generator=own),
+            int(torch.randint(TIMESTEPS, (), generator=own)),
+            float(torch.rand((), generator=own)),
+        )
 
-def _generator(*parts: int) -> torch.Generator:
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    def _index(self, whose: int, bucket: int, seen: int) -> int:
+        """The example that comes after `seen` others of its bucket.
+
+        `_orders` keeps the epoch and order that each bucket is in.
+        """
+        indices = self._examples[whose].buckets[bucket]
+        epoch, position = divmod(seen, len(indices))
+        key = whose, bucket
+        if key not in self._orders or self._orders[key][0] != epoch:
+            own = generator(self._seed, "order", *key, epoch)
+            self._orders[key] = epoch, torch.randperm(len(indices), generator=own)
+        return int(indices[self._orders[key][1][position]])

@@ -19,8 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from yaml import YAMLError
 
 from dmm.errors import DmmError
+from trainer.buckets import Size, sizes_like
 
 PRESETS = Path(__file__).parent / "presets"
+PICTURES_PER_TEACHER = 1500  # paper, supplementary A.3
+CONDITIONS = ("edges", "grey")  # made from the pictures, see `trainer.controlnet.conditions`
 NEGATIVE = "worst quality,low quality,normal quality,lowres,watermark,nsfw"  # paper, section 4
 
 
@@ -45,6 +48,7 @@ class Teacher(_Section):
 
     path: Path | None = None  # None = the base, where there are LoRAs on it
     loras: list[Lora] = []  # files, or {path: ..., weight: 0.6}
+    condition: Path | None = None  # of a ControlNet: a folder of pictures, or "edges", "grey"
     name: str = ""  # of its style. Empty = the files' names.
     clip_skip: int | None = Field(
         None, ge=1
@@ -73,7 +77,8 @@ class Teacher(_Section):
 class Painting(_Section):
     """How the teachers paint the training latents where prompts are all the data there is."""
 
-    pictures_per_teacher: int | None = Field(None, ge=1)  # None = every prompt once.
+    # None = every prompt once; 1,500 as in the paper where the prompts are ours.
+    pictures_per_teacher: int | None = Field(None, ge=1)
     steps: int = Field(25, ge=1)  # of DPM-Solver++
     guidance: float = Field(7.0, ge=1)
     negative: str = NEGATIVE
@@ -81,12 +86,16 @@ class Painting(_Section):
 
 
 class Data(_Section):
-    """What the student is trained on: exactly one of pictures, shards and prompts."""
+    """What the student is trained on: exactly one of pictures, shards, prompts and synthetic."""
 
     pictures: Path | None = None  # folder of pictures with same-stem .txt captions
     shards: str | list[str] | None = None  # webdataset tars: "data/{00000..00099}.tar"
     prompts: Path | None = None  # text file, one prompt a line; the teachers paint
+    synthetic: bool = False  # the teachers paint our own prompts; `data: synthetic` says it too
     resolution: tuple[int, int] = (512, 512)  # width, height in pixels
+    # More sizes to train at, a picture at the one nearest its shape and the prompts in turn;
+    # true = all with about as many pixels as `resolution`, up to 1:2 and 2:1.
+    buckets: bool | list[tuple[int, int]] = False
     painting: Painting = Painting()
     cache: Path | None = None  # latents and text embeddings. None = "dmm-cache" beside the output.
     workers: int = Field(2, ge=0)  # processes that prepare batches ahead
@@ -100,15 +109,37 @@ class Data(_Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
-        given = [key for key in ("pictures", "shards", "prompts") if getattr(self, key)]
+        sources = ("pictures", "shards", "prompts", "synthetic")
+        given = [key for key in sources if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(
-                "give exactly one of `pictures` (a folder), `shards` (webdataset tars) and "
-                f"`prompts` (a text file; the teachers paint), not {' and '.join(given) or 'none'}"
+                "give exactly one of `pictures` (a folder), `shards` (webdataset tars), `prompts` "
+                "(a text file; the teachers paint) and `synthetic: true` (they paint prompts of "
+                f"ours), not {' and '.join(given) or 'none'}"
             )
-        if any(side % 8 or side < 8 for side in self.resolution):
-            raise ValueError(f"`resolution` {list(self.resolution)} is not a multiple of 8")
+        for size in self.sizes:
+            if any(side % 8 or side < 8 for side in size):
+                key = "resolution" if size == self.resolution else "buckets"
+                raise ValueError(f"`{key}`: {list(size)} is not a multiple of 8")
+        if self.synthetic and self.painting.pictures_per_teacher is None:
+            said = {"pictures_per_teacher": PICTURES_PER_TEACHER}
+            self.painting = self.painting.model_copy(update=said)
         return self
+
+    @property
+    def sizes(self) -> list[Size]:
+        """All sizes that are trained at, `resolution` first."""
+        more = self.buckets
+        if isinstance(more, bool):
+            more = sizes_like(self.resolution) if more else []
+        return list(dict.fromkeys([self.resolution, *more]))
+
+
+class Adapter(_Section):
+    """The student as a LoRA on the base, which stays as it is."""
+
+    rank: int = Field(64, ge=1)  # more hold more, in a larger file
+    layers: Literal["all", "attention"] = "all"  # of the UNet: every matrix, or its transformers'
 
 
 class Train(_Section):
@@ -128,6 +159,7 @@ class Train(_Section):
     start_from: Literal["base", "average"] = (
         "base"  # the student's first weights: base, or teachers' mean
     )
+    adapter: Adapter | None = None  # a small file for the base. None = the whole UNet learns
     learning_rate: float = Field(1e-5, gt=0)
     style_learning_rate: float | None = Field(
         None, gt=0
@@ -147,6 +179,26 @@ class Train(_Section):
     seed: int = 0
     save_every: int = Field(1000, ge=1)  # steps between saved states
     keep_last: int = Field(2, ge=1)  # saved states kept
+
+
+class Synthesised(_Section):
+    """A second stage: each style is fine-tuned on what its teacher paints (paper, section 3.4)."""
+
+    prompts: Path | None = None  # text file, as `data.prompts`. None = ours.
+    painting: Painting = Painting(pictures_per_teacher=PICTURES_PER_TEACHER)
+    steps: int = Field(10_000, ge=1)
+    batch_size: int = Field(10, ge=1)  # pairs a step, over all processes
+    learning_rate: float | None = Field(None, gt=0)  # None = train.learning_rate; so all the rest
+
+
+class FewSteps(_Section):
+    """A merged checkpoint learns to paint in few steps (`run.py accelerate`)."""
+
+    loss: Literal["splam", "lcm"] = "splam"  # arXiv 2404.13903, 2310.04378
+    steps: int = Field(4, ge=1)  # to paint in
+    guidance: float = Field(7.0, ge=1)  # becomes part of the weights: sample at CFG 1
+    negative: str = NEGATIVE  # so does this
+    pieces: int = Field(50, ge=2, le=500)  # that the teacher's path is cut into, a DDIM step each
 
 
 class Samples(_Section):
@@ -174,22 +226,57 @@ class MergeConfig(_Section):
 
     preset: str = "paper"
     base: Path  # gives the student its text encoder, VAE and first weights
-    teachers: list[Teacher] = Field(min_length=1)
+    teachers: list[Teacher] = []
     output: Path
+    run: Path | None = None  # the run folder. None = beside the output, named like it.
     data: Data
     train: Train = Train()
+    synthesised: Synthesised | None = None  # a second stage. None = there is none
+    few_steps: FewSteps | None = None  # None = the merge paints in as many as its teachers
     samples: Samples = Samples()
     export: Export = Export()
     log_with: list[Literal["tensorboard", "wandb"]] = ["tensorboard"]
 
     @model_validator(mode="after")
     def _consistent(self) -> MergeConfig:
+        if not self.teachers and not self.few_steps:
+            raise ValueError("`teachers`: give at least 1 checkpoint to learn from")
         names = [teacher.name.casefold() for teacher in self.teachers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two teachers are called {twice[0]!r}: give each its own `name`")
         if self.output.suffix != ".safetensors":
             raise ValueError(f"`output` {str(self.output)!r} does not end in .safetensors")
+        return self
+
+    @model_validator(mode="after")
+    def _controlnets(self) -> MergeConfig:
+        if not any(teacher.condition for teacher in self.teachers):
+            return self
+        if not (self.data.pictures or self.data.shards):
+            raise ValueError(
+                "a `condition` belongs to a picture, and this data has none: give `data.pictures`"
+            )
+        for section, said in (("synthesised", self.synthesised), ("adapter", self.train.adapter)):
+            if said:
+                raise ValueError(
+                    f"ControlNets are merged without `{section}`: `preset: controlnet` says all "
+                    "that they need"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_on_base(self) -> MergeConfig:
+        if self.train.adapter and self.train.start_from == "average":
+            raise ValueError(
+                "`train.start_from: average` is no file that an adapter could stand on: write it "
+                "with `run.py average` and make it the `base`"
+            )
+        if self.train.adapter and self.export.diffusers_folder:
+            raise ValueError(
+                "`export.diffusers_folder` holds a whole UNet, which `train.adapter` does not "
+                "write: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -203,7 +290,7 @@ class MergeConfig(_Section):
     @property
     def run_folder(self) -> Path:
         """States, statistics and sample grids of this merge."""
-        return self.output.with_suffix("")
+        return self.run or self.output.with_suffix("")
 
     @property
     def cache_folder(self) -> Path:
@@ -218,7 +305,10 @@ def _require(package: str, wanted_by: str, way_out: str) -> None:
         )
 
 
-_PATHS = ("base", "output", "data.pictures", "data.prompts", "data.cache")
+_PATHS = (
+    *("base", "output", "run", "synthesised.prompts"),
+    *("data.pictures", "data.prompts", "data.cache"),
+)
 
 
 def load_config(
@@ -240,6 +330,7 @@ def load_config(
     where = path or "The command line"
     written, pairs = _read_yaml(path) if path else OmegaConf.create(), _pairs(overrides or [])
     try:
+        _spell_out(written)
         _resolve_paths(written, path.resolve().parent if path else Path.cwd())
         written = OmegaConf.merge(written, said or {})
         preset = str(dict(pairs).get("preset", written.get("preset", "paper")))
@@ -249,6 +340,7 @@ def load_config(
     for key, value in pairs:
         try:
             OmegaConf.update(config, key, value)
+            _spell_out(config)
         except (OmegaConfBaseException, ValueError, IndexError, TypeError) as error:
             raise DmmError(f"The override {key}={value} cannot be applied: {error}") from None
     try:
@@ -296,6 +388,12 @@ def _pairs(overrides: list[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
+def _spell_out(config) -> None:
+    """`data: synthetic` as the section that it stands for, so that an override can add to it."""
+    if config.get("data") == "synthetic":
+        config.data = {"synthetic": True}
+
+
 def _resolve_paths(config, folder: Path) -> None:
     for key in _PATHS:
         value = OmegaConf.select(config, key)
@@ -311,6 +409,9 @@ def _resolve_paths(config, folder: Path) -> None:
     for teacher in teachers if OmegaConf.is_list(teachers) else ():
         if OmegaConf.is_dict(teacher):
             _resolve_files(teacher.get("loras"), folder)
+            condition = teacher.get("condition")
+            if isinstance(condition, str) and condition not in CONDITIONS:
+                teacher.condition = str(folder / Path(condition).expanduser())
 
 
 def _resolve_files(files, folder: Path) -> None:

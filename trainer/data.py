@@ -14,22 +14,27 @@ import struct
 import tarfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from braceexpand import braceexpand
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 from webdataset.tariterators import base_plus_ext
 
 from dmm.errors import DmmError
+from trainer.buckets import Size
 from trainer.fingerprint import fingerprint
+from trainer.prompt_lines import parse_prompt
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 JSON_CAPTIONS = ("caption", "prompt", "text")
+TURNED = (5, 6, 7, 8)  # EXIF orientations of pictures that lie on their side
 BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+T = TypeVar("T")
 
 
 class Sample(NamedTuple):
@@ -47,9 +52,21 @@ class Source(Sequence, ABC):
     captions: list[str]
     fingerprint: str  # hash of the files' names, sizes and times, and of the captions
 
-    @abstractmethod
     def picture(self, index: int) -> Image.Image | None:
         """Decode a picture at its own size: RGB, turned as EXIF says, transparency on white."""
+        return self._read(index, _upright_rgb)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of what `picture` gives, without decoding it where that can be."""
+        return self._read(index, _upright_size)
+
+    @abstractmethod
+    def _read(self, index: int, look: Callable[[Image.Image], T]) -> T:
+        """What `look` finds in an opened picture.
+
+        Raises:
+            DmmError: it cannot be read.
+        """
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -91,13 +108,8 @@ class PictureFolder(Source):
         files = [_stat(self.path / key) for key in self.keys]
         return fingerprint("folder", self.keys, files, self.captions)
 
-    def picture(self, index: int) -> Image.Image:
-        path = self.path / self.keys[index]
-        try:
-            with Image.open(path) as picture:
-                return _upright_rgb(picture)
-        except BROKEN as error:
-            raise _broken(str(path), error) from error
+    def _read(self, index: int, look: Callable[[Image.Image], T]) -> T:
+        return _read_file(self.path / self.keys[index], look)
 
     def _caption_file(self, key: str) -> Path:
         return (self.path / key).with_suffix(".txt")
@@ -150,43 +162,74 @@ class WebdatasetShards(Source):
         files = [(path.name, *_stat(path)) for path in self.paths]
         return fingerprint("shards", files, self.keys, self.captions)
 
-    def picture(self, index: int) -> Image.Image:
+    def _read(self, index: int, look: Callable[[Image.Image], T]) -> T:
         path, offset, size = self._places[index]
         try:
             with Image.open(io.BytesIO(_read_bytes(path, offset, size))) as picture:
-                return _upright_rgb(picture)
+                return look(picture)
         except BROKEN as error:
             raise _broken(f"{path}: the picture {self.keys[index]}", error) from error
 
 
 class Prompts(Source):
-    """Prompts from a text file, one a line; blank lines and lines starting with # do not count."""
+    """Prompts from a text file, one a line in kohya's syntax, see `parse_prompt`.
 
-    def __init__(self, path: str | Path) -> None:
+    Blank lines and lines starting with # do not count.
+
+    Args:
+        path: the text file.
+        sizes: those that can be trained at; a prompt with a size of its own has one of them.
+    """
+
+    def __init__(self, path: str | Path, sizes: Sequence[Size] = ()) -> None:
         path = Path(path)
         if not path.is_file():
             raise DmmError(f"There is no file {path}. Give a text file with one prompt a line.")
         lines = [line.strip() for line in _decode(path, path.read_bytes()).splitlines()]
-        numbered = [(str(n), line) for n, line in enumerate(lines, 1) if line and line[0] != "#"]
+        numbered = [(n, line) for n, line in enumerate(lines, 1) if line and line[0] != "#"]
         if not numbered:
             raise DmmError(
                 f"{path} holds no prompts ({len(lines)} lines, all blank or starting with #). "
                 "Write one prompt a line."
             )
-        self.keys = [number for number, _ in numbered]
-        self.captions = [line for _, line in numbered]
+        self.keys = [str(number) for number, _ in numbered]
+        self.prompts = [parse_prompt(line, f"{path}, line {n}", sizes) for n, line in numbered]
+        self.captions = [prompt.text for prompt in self.prompts]
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("prompts", self.captions)
+        return fingerprint("prompts", [vars(prompt) for prompt in self.prompts])
 
-    def picture(self, index: int) -> None:
+    def _read(self, index: int, look: Callable[[Image.Image], T]) -> None:
         return None
 
 
 def fit(picture: Image.Image, resolution: tuple[int, int]) -> Image.Image:
     """Scale to fill `resolution` (width, height); what sticks out is cut equally at both ends."""
     return ImageOps.fit(picture, resolution, Image.Resampling.LANCZOS)
+
+
+def _upright_size(picture: Image.Image) -> tuple[int, int]:
+    width, height = picture.size
+    is_turned = picture.getexif().get(ExifTags.Base.Orientation) in TURNED
+    return (height, width) if is_turned else (width, height)
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture of its own, decoded as `Source.picture` does.
+
+    Raises:
+        DmmError: it cannot be read.
+    """
+    return _read_file(path, _upright_rgb)
+
+
+def _read_file(path: Path, look: Callable[[Image.Image], T]) -> T:
+    try:
+        with Image.open(path) as picture:
+            return look(picture)
+    except BROKEN as error:
+        raise _broken(str(path), error) from error
 
 
 def _upright_rgb(picture: Image.Image) -> Image.Image:

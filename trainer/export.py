@@ -10,13 +10,15 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from dmm.errors import DmmError
-from dmm.layouts import single_file_tensors
-from dmm.merged import find_styles, write_merged, write_style_file
+from dmm.layouts import CONTROLNET_PREFIX, controlnet_to_single, single_file_tensors
+from dmm.merged import UNET_PREFIXES, Stored, Styles, find_styles, write_merged, write_style_file
 from dmm.metadata import read_dmm_entry
 from dmm.tensors import open_tensors, save_tensors
+from trainer.adapter import lora_tensors
 from trainer.config import MergeConfig
 from trainer.disk import writing
 from trainer.ingredients import Ingredients
+from trainer.lora import host_metadata
 from trainer.precision import DTYPES
 from trainer.student import Student
 
@@ -35,6 +37,8 @@ def diffusers_path(output: Path) -> Path:
 def outputs(config: MergeConfig) -> list[Path]:
     """What a merge writes, the merged checkpoint first."""
     paths = [config.output]
+    if config.train.adapter or any(teacher.condition for teacher in config.teachers):
+        return paths  # an adapter is a style file besides; a ControlNet has no use for one
     if config.export.style_file:
         paths.append(style_file_path(config.output))
     if config.export.diffusers_folder:
@@ -56,7 +60,8 @@ def is_complete(config: MergeConfig) -> bool:
     if not all(path.exists() for path in outputs(config)):
         return False
     files = [open_tensors(_weights(path)) for path in outputs(config)]
-    dtypes = {file.dtype(find_styles(file)[CODEBOOK]) for file in files}
+    prefixes = (*UNET_PREFIXES, CONTROLNET_PREFIX)
+    dtypes = {file.dtype(find_styles(file, prefixes)[CODEBOOK]) for file in files}
     return dtypes == {DTYPES[config.export.dtype]}
 
 
@@ -69,6 +74,12 @@ def export(student: Student, ingredients: Ingredients) -> None:
     config, base = ingredients.config, ingredients.base
     dtype = DTYPES[config.export.dtype]
     styles = ingredients.merged_styles(student.style_prompts)
+    if config.train.adapter:
+        _write_adapter(student, styles, ingredients, dtype)
+        return
+    if ingredients.is_controlnet:
+        _write_controlnet(student, styles, ingredients, dtype)
+        return
     count = len(base.text_encoder_configs)
     checkpoint = single_file_tensors(
         base.family,
@@ -88,6 +99,33 @@ def export(student: Student, ingredients: Ingredients) -> None:
         _write_diffusers(student, ingredients, dtype)
     write_merged(
         config.output, checkpoint, styles, ingredients.metadata, dtype=dtype, overwrite=True
+    )
+
+
+def _write_adapter(
+    student: Student, styles: Styles, ingredients: Ingredients, dtype: torch.dtype
+) -> None:
+    """Writes a LoRA for the base, which is a style file besides."""
+    config, base = ingredients.config, ingredients.base
+    tensors = lora_tensors(student.unet, base.family) | styles.tensors()
+    metadata = ingredients.metadata | host_metadata(
+        base.family, base.source, config.train.adapter.rank
+    )
+    save_tensors(config.output, Stored(tensors, dtype), metadata, overwrite=True)
+
+
+def _write_controlnet(
+    student: Student, styles: Styles, ingredients: Ingredients, dtype: torch.dtype
+) -> None:
+    """Writes a ControlNet in the layout of ControlNet's authors, which every host reads."""
+    names = student.unet.controlnet.state_dict()
+    tensors = {
+        CONTROLNET_PREFIX + name: source.read(names)
+        for name, source in controlnet_to_single(names).items()
+    }
+    tensors |= styles.tensors(CONTROLNET_PREFIX)
+    save_tensors(
+        ingredients.config.output, Stored(tensors, dtype), ingredients.metadata, overwrite=True
     )
 
 

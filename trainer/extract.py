@@ -15,20 +15,8 @@ from dmm.errors import DmmError
 from dmm.tensors import refuse_to_replace, save_tensors
 from trainer.architecture import listed
 from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_architecture
-from trainer.lora import kohya_names
+from trainer.lora import host_metadata, kohya_names
 from trainer.precision import DTYPES
-
-HOST_METADATA = {
-    "sd1": {
-        "modelspec.architecture": "stable-diffusion-v1/lora",
-        "ss_base_model_version": "sd_v1",
-    },
-    "sdxl": {
-        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
-        "ss_base_model_version": "sdxl_base_v1-0",
-    },
-}
-"""What hosts sort LoRAs by; keys with `ss_` are kohya's."""
 
 
 def extract(
@@ -165,13 +153,9 @@ def _in_both(tuned: Checkpoint, base: Checkpoint) -> list[str]:
 
 def _metadata(tuned: Checkpoint, base: Checkpoint, rank: int, title: str) -> Mapping[str, str]:
     return {
-        **HOST_METADATA[base.family],
+        **host_metadata(base.family, base.source, rank),
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": title,
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "modelspec.description": f"What {tuned.source} changes in {base.source}, in rank {rank}.",
-        "ss_sd_model_name": base.source,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(rank),
-        "ss_network_alpha": str(rank),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dmm.injection import styled
+from dmm.metadata import Sampling
 from trainer.cache import TextCache
 from trainer.diffusion import PredictionType
 from trainer.grid import save_grid
@@ -53,12 +55,17 @@ class GridPainter:
                 rows.append((f"{name} · teacher", self._teacher_pictures[style]))
             pictures = decode(vae, self._student_latents(student, style))
             rows.append((f"{name} · student", pictures))
+            if self._prepared.shown:
+                levels = (self._shown(style) * 255).round().byte().permute(0, 2, 3, 1)
+                pictures = [Image.fromarray(picture.numpy()) for picture in levels]
+                rows.append((f"{name} · shown", pictures))
         save_grid(path, rows)
 
     def _teacher_latents(self, number: int, style: int) -> Tensor:
         with self._teachers.painting(number, torch.tensor([style])) as unet:
             return self._sample(
                 unet,
+                style,
                 self._prepared.teacher_text[number],
                 self._teachers.teachers[number].prediction_type,
                 f"Painting {self._ingredients.names[style]} by its teacher",
@@ -73,9 +80,11 @@ class GridPainter:
             with styled(student.unet, vector):
                 return self._sample(
                     student.unet,
+                    style,
                     self._prepared.student_text,
                     self._ingredients.base.prediction_type,
                     f"Painting {names[style]} by the student",
+                    self._ingredients.sampling,
                 )
         finally:
             student.unet.train(training)
@@ -83,21 +92,35 @@ class GridPainter:
     def _sample(
         self,
         unet: UNet2DConditionModel,
+        style: int,
         text: TextCache,
         prediction_type: PredictionType,
         progress: str,
+        sampling: Sampling | None = None,
     ) -> Tensor:
         config, prompts = self._ingredients.config, self._prepared.grid_prompts
-        device, dtype = self._accelerator.device, unet.dtype
+        how = sampling or Sampling(config.samples.steps, config.samples.guidance, "dpm++")
+        device, dtype, called = self._accelerator.device, unet.dtype, unet
+        if self._prepared.shown:
+            shown = self._shown(style).to(device)
+            guided = how.guidance != 1
+            called = partial(unet, controlnet_cond=torch.cat([shown, shown]) if guided else shown)
         return sample_latents(
-            unet,
+            called,
             text.lookup(prompts).to(device, dtype),
             text.lookup([config.samples.negative]).to(device, dtype),
             shape=self._ingredients.latent_shape,
             seeds=[config.samples.seed + number for number in range(len(prompts))],
-            steps=config.samples.steps,
-            guidance=config.samples.guidance,
+            steps=how.steps,
+            guidance=how.guidance,
             prediction_type=prediction_type,
             time_ids=sdxl_time_ids(*config.data.resolution),
+            sampler=how.sampler,
             progress=progress,
         )
+
+    def _shown(self, style: int) -> Tensor:
+        """What the ControlNet of a style is shown in the grid, [B, 3, H, W]."""
+        prepared, latent = self._prepared, torch.empty(self._ingredients.latent_shape)
+        keys = [prepared.examples.key(index) for index in prepared.grid_examples]
+        return torch.stack([prepared.shown[style](key, latent) for key in keys])

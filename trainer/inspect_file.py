@@ -134,7 +134,7 @@ def _other_file(file: TensorFile, misfit: str) -> list[Line]:
 def _lora(file: TensorFile) -> list[Line]:
     """What a LoRA changes; nothing for a file that is none."""
     try:
-        lora = open_lora(file.path)
+        lora = open_lora(file.path, besides=find_styles(file).values())
     except DmmError:
         return []
     ranks = lora.ranks
@@ -150,7 +150,8 @@ def _lora(file: TensorFile) -> list[Line]:
 def _styles(styles: Styles) -> list[Line]:
     known = _columns([_style(number, style) for number, style in enumerate(styles.styles, 1)])
     prompts = f"{len(known)}, vectors of {styles.prompts.dim} numbers"
-    return [("styles", prompts), *_rows("", known)]
+    sampling = [("sampling", str(styles.sampling))] if styles.sampling else []
+    return [("styles", prompts), *_rows("", known), *sampling]
 
 
 def _style(number: int, style: Style) -> list[str]:

@@ -1,49 +1,53 @@
-"""The training loop."""
+"""A long run: steps, statistics, saved states, and Ctrl-C."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from diffusers import UNet2DConditionModel
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dmm.errors import DmmError
-from trainer.adversary import Adversary
 from trainer.batches import Batch, TrainingBatches
 from trainer.config import Train
-from trainer.diffusion import Diffusion, PredictionType
-from trainer.losses import feature_loss, score_loss
-from trainer.pairs import PairPlan
-from trainer.prepare import Prepared
+from trainer.learner import Learner
 from trainer.states import load_last_state, save_state
 from trainer.statistics import Statistics
 from trainer.student import Student
-from trainer.teachers import TeacherPool
+
+# How another process asks one to stop on Windows, as the WebUI's merge tab does.
+CTRL_BREAK = [signal.SIGBREAK] if hasattr(signal, "SIGBREAK") else []
 
 
-@dataclass
-class Comparison:
-    """What student and teachers make of the same noisy samples."""
+class Objective(Protocol):
+    """What the student is taught.
 
-    noisy: Tensor  # [P, c, h, w]
-    student: Tensor  # the student's predictions, [P, c, h, w]
-    teachers: Tensor  # the teachers', in the student's parametrisation
-    score: Tensor  # losses, [P]
-    feature: Tensor
+    Attributes:
+        kinds: the names of the losses; the first is the one to watch.
+    """
+
+    kinds: Sequence[str]
+
+    def backward(self, student: nn.Module, batch: Batch, share: float) -> Tensor:
+        """Adds a micro-batch to the gradients.
+
+        Args:
+            share: of one pair in the step's gradient.
+
+        Returns:
+            Each kind of loss of each pair, [K, P], detached.
+        """
+
+    def update(self) -> None:
+        """Updates what learns beside the student, once a step."""
 
 
 class Stopped(Exception):
@@ -56,67 +60,26 @@ class TrainingLoop:
     Args:
         config: hyper-parameters.
         names: of the styles.
-        time_ids: SDXL's sizes, [6]; None for SD1.5.
-        run_folder: where states and statistics go.
-        critic: what the discriminator looks with; None = no adversarial loss.
+        folder: where states and statistics go.
+        title: of the progress bar.
+        workers: processes that prepare batches ahead.
     """
 
     def __init__(
         self,
         config: Train,
         accelerator: Accelerator,
-        student: Student,
-        teachers: TeacherPool,
-        prepared: Prepared,
-        prediction_type: PredictionType,
-        names: list[str],
-        run_folder: Path,
-        time_ids: Tensor | None = None,
+        learner: Learner,
+        objective: Objective,
+        batches: TrainingBatches,
+        names: Sequence[str],
+        folder: Path,
+        title: str = "Training",
         workers: int = 0,
-        critic: UNet2DConditionModel | None = None,
     ) -> None:
-        self.config, self.accelerator, self.names = config, accelerator, names
-        self.teachers, self.prediction_type, self.run_folder = teachers, prediction_type, run_folder
-        self.plan = PairPlan.of(config, len(teachers.teachers))
-        self.diffusion = Diffusion(accelerator.device)
-        self.time_ids = time_ids.to(accelerator.device) if time_ids is not None else None
-        self.workers = workers
-        self.batches = TrainingBatches(
-            prepared.examples,
-            prepared.student_text,
-            prepared.teacher_text,
-            self.plan,
-            taught=[teacher.styles for teacher in teachers.teachers],
-            caption_dropout=config.caption_dropout,
-            seed=config.seed,
-            micro_batch_size=config.micro_batch_size,
-            process=accelerator.process_index,
-            processes=accelerator.num_processes,
-        )
-        if config.gradient_checkpointing:
-            student.unet.enable_gradient_checkpointing()
-        optimizer = _optimizer(config, student)
-        # `accelerate` steps a scheduler once a process; one that counts its own calls would run
-        # ahead, so it is told the steps of all processes.
-        processes = accelerator.num_processes
-        schedule = get_scheduler(
-            config.schedule,
-            optimizer,
-            num_warmup_steps=config.warmup_steps * processes,
-            num_training_steps=config.steps * processes,
-        )
-        self.student, self.optimizer, self.schedule = accelerator.prepare(
-            student, optimizer, schedule
-        )
-        self.ema = None
-        if config.ema_decay:
-            self.ema = EMAModel(self.plain_student.parameters(), decay=config.ema_decay)
-            self.ema.to(accelerator.device)
-            accelerator.register_for_checkpointing(self.ema)
-        self.adversary, self.kinds = None, ["score", "feature"]
-        if critic is not None:
-            self.adversary = Adversary(accelerator, critic, len(names), config.learning_rate)
-            self.kinds += ["adversarial", "discriminator"]
+        self.config, self.accelerator, self.learner = config, accelerator, learner
+        self.objective, self.batches, self.names = objective, batches, list(names)
+        self.folder, self.title, self.workers = folder, title, workers
         self._stop_asked = False
 
     def run(self, on_step: Callable[[int], None] = lambda step: None) -> Student:
@@ -130,10 +93,9 @@ class TrainingLoop:
             DmmError: a loss is not finite.
         """
         config, accelerator = self.config, self.accelerator
-        states = self.run_folder / "states"
-        done = load_last_state(accelerator, states, config.keep_last)
+        done = load_last_state(accelerator, self.folder / "states", config.keep_last)
         main = accelerator.is_main_process
-        statistics = Statistics(self.run_folder / "stats.jsonl", done) if main else None
+        statistics = Statistics(self.folder / "stats.jsonl", done) if main else None
         loader = DataLoader(
             self.batches,
             batch_size=None,
@@ -141,88 +103,40 @@ class TrainingLoop:
             num_workers=self.workers,
             worker_init_fn=_ignore_interrupt,
         )
+        watched = self.objective.kinds[0]
         previous = self._listen()
         began = time.monotonic()
         try:
             with tqdm(
-                total=config.steps, initial=done, desc="Training", unit="step", disable=not main
+                total=config.steps, initial=done, desc=self.title, unit="step", disable=not main
             ) as bar:
                 for step, batches in enumerate(loader, start=done + 1):
                     figures = self.step(step, batches)
                     bar.update()
-                    bar.set_postfix(score=f"{figures['score']:.4f}")
+                    bar.set_postfix({watched: f"{figures[watched]:.4f}"})
                     if statistics:
                         statistics.write(
                             {"step": step, **figures, "seconds": round(time.monotonic() - began, 3)}
                         )
                     accelerator.log(
                         {f"train/{key}": v for key, v in figures.items() if key != "teachers"}
-                        | {f"score/{name}": v for name, v in figures["teachers"].items()},
+                        | {f"{watched}/{name}": v for name, v in figures["teachers"].items()},
                         step=step,
                     )
                     on_step(step)  # before the state: what a kill prevents is done again
                     if self._should_stop():
-                        save_state(accelerator, states, step, config.keep_last)
+                        self.save(step)
                         raise Stopped(f"Stopped after step {step} of {config.steps}; it is saved.")
                     if step % config.save_every == 0 or step == config.steps:
-                        save_state(accelerator, states, step, config.keep_last)
+                        self.save(step)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        return self.shipped()
+        return self.learner.shipped()
 
-    def shipped(self) -> Student:
-        """The student as it is exported: the moving average where there is one."""
-        student = self.plain_student
-        if self.ema:
-            self.ema.copy_to(student.parameters())
-        return student
-
-    @property
-    def plain_student(self) -> Student:
-        """The student itself, without what `accelerate` wraps around it."""
-        return self.accelerator.unwrap_model(self.student)
-
-    def compare(self, batch: Batch) -> Comparison:
-        """Student and teachers on the same noisy samples."""
-        with_features = self.config.feature_weight > 0
-        noisy = self.diffusion.add_noise(batch.latents, batch.noise, batch.timesteps)
-        time_ids = self._time_ids(len(noisy))
-        targets, features = [], []
-        for (teacher, rows), text in zip(batch.segments(), batch.teacher_text, strict=True):
-            output, blocks = self.teachers.predict(
-                teacher,
-                noisy[rows],
-                batch.timesteps[rows],
-                text,
-                batch.styles[rows],
-                None if time_ids is None else time_ids[rows],
-                with_features,
-            )
-            spoken = self.teachers.teachers[teacher].prediction_type
-            targets.append(
-                self.diffusion.convert(
-                    output, noisy[rows], batch.timesteps[rows], spoken, self.prediction_type
-                )
-            )
-            features.append(blocks)
-        weights = F.one_hot(batch.styles, len(self.names)).float()
-        with self.accelerator.autocast():
-            output, ours = self.student(
-                noisy, batch.timesteps, batch.text, weights, time_ids, with_features
-            )
-        theirs = [torch.cat(blocks) for blocks in zip(*features, strict=True)]
-        target = torch.cat(targets)
-        score = score_loss(output, target)
-        return Comparison(
-            noisy=noisy,
-            student=output.float(),
-            teachers=target,
-            score=score,
-            feature=feature_loss(ours, theirs, self.config.feature_loss)
-            if with_features
-            else torch.zeros_like(score),
-        )
+    def save(self, step: int) -> None:
+        """Saves the state after `step` steps; 0 = before the first."""
+        save_state(self.accelerator, self.folder / "states", step, self.config.keep_last)
 
     def step(self, step: int, batches: list[Batch]) -> dict[str, Any]:
         """One update of the student.
@@ -237,64 +151,27 @@ class TrainingLoop:
         Raises:
             DmmError: a loss is not finite.
         """
-        accelerator, config = self.accelerator, self.config
-        # The sum over all processes' pairs, divided by their number; DDP takes the mean over
+        accelerator = self.accelerator
+        # The sum over all processes' pairs, divided by their number; the gradient is the mean over
         # processes, hence the factor.
-        share = accelerator.num_processes / config.batch_size
+        share = accelerator.num_processes / self.config.batch_size
         # One row a kind of loss, and last the number of pairs; one column a style.
-        sums = torch.zeros(len(self.kinds) + 1, len(self.names), device=accelerator.device)
+        rows = len(self.objective.kinds) + 1
+        sums = torch.zeros(rows, len(self.names), device=accelerator.device)
         for number, batch in enumerate(batches, start=1):
-            with ExitStack() as on_this_process_only:
-                if number < len(batches):
-                    for model in self._trained():
-                        on_this_process_only.enter_context(accelerator.no_sync(model))
+            with self.learner.adding_up(number == len(batches)):
                 batch = batch.to(accelerator.device)
-                losses = self._backward(batch, share)
+                losses = self.objective.backward(self.learner.student, batch, share)
             counted = torch.cat([losses, torch.ones_like(losses[:1])])
             sums.index_add_(1, batch.styles, counted)
         sums = accelerator.reduce(sums, "sum")
         self._refuse_not_finite(step, sums)
-        norm = accelerator.clip_grad_norm_(self.student.parameters(), config.max_grad_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.adversary:
-            self.adversary.step()
-        if self.ema:
-            self.ema.step(self.plain_student.parameters())
+        norm = self.learner.update()
+        self.objective.update()
         return self._figures(sums, norm)
 
-    def _backward(self, batch: Batch, share: float) -> Tensor:
-        """Adds a micro-batch to the gradients; gives each kind of loss of each pair, [K, P]."""
-        config, seen = self.config, self.compare(batch)
-        losses = [seen.score, seen.feature]
-        total = seen.score + config.feature_weight * seen.feature
-        if self.adversary:
-            ours, theirs = (
-                self.adversary.look(
-                    self.diffusion.predicted_x0(
-                        output, seen.noisy, batch.timesteps, self.prediction_type
-                    ),
-                    batch,
-                    self._time_ids(len(output)),
-                )
-                for output in (seen.student, seen.teachers)
-            )
-            losses.append(self.adversary.student_loss(ours, batch.styles))
-            total = total + config.adversarial_weight * losses[-1]
-        self.accelerator.backward(total.sum() * share)
-        if self.adversary:
-            losses.append(self.adversary.learn(ours, theirs, batch.styles, share))
-        return torch.stack(losses).detach()
-
-    def _trained(self) -> list[torch.nn.Module]:
-        return [self.student, *([self.adversary.discriminator] if self.adversary else [])]
-
-    def _time_ids(self, pairs: int) -> Tensor | None:
-        return None if self.time_ids is None else self.time_ids.expand(pairs, -1)
-
     def _refuse_not_finite(self, step: int, sums: Tensor) -> None:
-        for loss, row in zip(self.kinds, sums[:-1].tolist(), strict=True):
+        for loss, row in zip(self.objective.kinds, sums[:-1].tolist(), strict=True):
             for name, value in zip(self.names, row, strict=True):
                 if not math.isfinite(value):
                     raise DmmError(
@@ -304,14 +181,14 @@ class TrainingLoop:
                         "The last saved state is whole."
                     )
 
-    def _figures(self, sums: Tensor, norm: Tensor) -> dict[str, Any]:
+    def _figures(self, sums: Tensor, norm: float) -> dict[str, Any]:
         *sums, counts = sums.tolist()
         means = [sum(row) / self.config.batch_size for row in sums]
         return {
-            **dict(zip(self.kinds, means, strict=True)),
+            **dict(zip(self.objective.kinds, means, strict=True)),
             # fp16's first steps overflow until its scale is found; JSON knows no infinity.
-            "gradient_norm": float(norm) if norm.isfinite() else None,
-            "learning_rate": self.schedule.get_last_lr()[0],
+            "gradient_norm": norm if math.isfinite(norm) else None,
+            "learning_rate": self.learner.learning_rate,
             "teachers": {
                 name: value / count
                 for name, value, count in zip(self.names, sums[0], counts, strict=True)
@@ -323,7 +200,7 @@ class TrainingLoop:
         def ask(_number: int, _frame: Any) -> None:
             self._stop_asked = True
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM, *CTRL_BREAK]
         return {number: signal.signal(number, ask) for number in numbers}
 
     def _should_stop(self) -> bool:
@@ -336,19 +213,5 @@ class TrainingLoop:
 
 def _ignore_interrupt(_worker: int) -> None:
     """Ctrl-C reaches every process of a terminal; the main one ends its step and needs its data."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:
-    groups = [
-        {"params": list(student.unet.parameters()), "lr": config.learning_rate},
-        {
-            "params": list(student.style_prompts.parameters()),
-            "lr": config.style_learning_rate or config.learning_rate,
-        },
-    ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    from bitsandbytes.optim import AdamW8bit
-
-    return AdamW8bit(groups, weight_decay=config.weight_decay)
+    for number in (signal.SIGINT, *CTRL_BREAK):
+        signal.signal(number, signal.SIG_IGN)

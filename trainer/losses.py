@@ -1,4 +1,4 @@
-"""The distillation losses (paper, section 3.4). Each gives one value a pair, in float32."""
+"""The losses (paper, section 3.4). Each gives one value a pair, in float32."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ def score_loss(student: Tensor, teacher: Tensor) -> Tensor:
         Float32 [P].
     """
     return (student.float() - teacher.float()).square().flatten(1).mean(1)
+
+
+def huber_loss(ours: Tensor, theirs: Tensor, width: float = 0.001) -> Tensor:
+    """√(d² + c²) − c, the mean over each pair's elements: Consistency models' pseudo-Huber loss.
+
+    Args:
+        ours, theirs: [P, c, h, w].
+        width: c; differences well below it count as squares, well above it by their size.
+
+    Returns:
+        Float32 [P].
+    """
+    difference = ours.float() - theirs.float()
+    return (difference.square() + width**2).sqrt().sub(width).flatten(1).mean(1)
 
 
 def feature_loss(

@@ -6,17 +6,26 @@ import psutil
 import torch
 
 from trainer.ingredients import Ingredients
+from trainer.precision import DTYPES
 
 GIB = 2**30
-STUDENT_COPIES = 4  # weights, gradients and AdamW's two moments, all float32
+STATE_COPIES = 3  # weights and AdamW's two moments, all float32
+GRADIENT = 4  # bytes a parameter
 
 
 def student_bytes(ingredients: Ingredients) -> int:
     """What the student and its optimiser hold, activations aside."""
     train = ingredients.config.train
-    copies = STUDENT_COPIES + (1 if train.ema_decay else 0)
+    frozen = ingredients.unet_parameters * DTYPES[train.precision].itemsize if train.adapter else 0
+    return frozen + state_bytes(ingredients) + GRADIENT * ingredients.trained_parameters
+
+
+def state_bytes(ingredients: Ingredients) -> int:
+    """One saved state."""
+    train = ingredients.config.train
+    copies = STATE_COPIES + (1 if train.ema_decay else 0)
     moments = 2 * 3 if train.optimizer == "adamw8bit" else 0  # bytes saved a parameter
-    return ingredients.unet_parameters * (4 * copies - moments)
+    return ingredients.trained_parameters * (4 * copies - moments)
 
 
 def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:

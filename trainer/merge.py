@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from dmm.errors import DmmError
 from dmm.style_prompts import StylePrompts
+from trainer.adapter import add_adapter
 from trainer.average import Mean
+from trainer.batches import TrainingBatches
 from trainer.config import MergeConfig
+from trainer.consistency import Consistency
 from trainer.disk import writing
+from trainer.distillation import Distillation
 from trainer.export import export, is_complete, is_made_by, outputs
 from trainer.fingerprint import fingerprint
 from trainer.grid_painter import GridPainter
 from trainer.ingredients import Ingredients, open_ingredients
-from trainer.loop import TrainingLoop
+from trainer.learner import Learner
+from trainer.loop import Objective, TrainingLoop
 from trainer.memory import teacher_slots
+from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
-from trainer.prepare import Prepared, open_source, prepare
-from trainer.sampling import sdxl_time_ids
+from trainer.prepare import Prepared, prepare
+from trainer.processes import PATIENCE
+from trainer.stages import Stage, open_stages
 from trainer.student import Student
 from trainer.teachers import TeacherPool
 
@@ -39,90 +47,170 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
         trainer.loop.Stopped: after Ctrl-C.
     """
     ingredients = open_ingredients(config)
-    source = open_source(config)
+    stages = open_stages(config)
     written = [*outputs(config), config.run_folder / GRID]
     if not overwrite:
         _refuse_foreign_outputs(ingredients)
         if is_complete(config):
             return written
-    accelerator = new_accelerator(config)
-    _same_run_or_refuse(ingredients, source.fingerprint, accelerator)
-    prepared = prepare(ingredients, source, accelerator.device, DTYPES[config.train.precision])
-    set_seed(config.train.seed)
-    loop = training_loop(ingredients, prepared, accelerator)
-    painter = GridPainter(ingredients, prepared, loop.teachers, accelerator)
-
-    def on_step(step: int) -> None:
-        every = config.samples.every
-        if every and step % every == 0 and step < config.train.steps:
-            painter.paint(
-                loop.plain_student, config.run_folder / "samples" / f"step-{step:08d}.png"
-            )
-
-    student = loop.run(on_step)
+    accelerator = new_accelerator(config, stages[0])
+    for number in range(len(stages)):
+        _same_run_or_refuse(ingredients, stages[: number + 1], accelerator)
+    begun = [number for number, stage in enumerate(stages) if stage.is_begun]
+    student = None
+    for number, stage in list(enumerate(stages))[max(begun, default=0) :]:
+        if number:
+            for tracker in accelerator.trackers:
+                tracker.finish()
+            accelerator = new_accelerator(config, stage)
+        student = _train(ingredients, stage, accelerator, student, number + 1 == len(stages))
     if accelerator.is_main_process:
-        painter.paint(student, config.run_folder / GRID)
         export(student.cpu(), ingredients)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return written
 
 
+def _train(
+    ingredients: Ingredients,
+    stage: Stage,
+    accelerator: Accelerator,
+    student: Student | None,
+    is_last: bool,
+) -> Student:
+    """Trains one stage, from its last saved state where there is one.
+
+    Args:
+        student: what the stage before gave; None = there is none, or its states are there.
+    """
+    config, train = ingredients.config, stage.train
+    prepared = prepare(ingredients, stage, accelerator.device, DTYPES[train.precision])
+    set_seed(train.seed)
+    teachers = teacher_pool(ingredients, accelerator.device)
+    loop = training_loop(ingredients, stage, prepared, teachers, accelerator, student)
+    painter = GridPainter(ingredients, prepared, teachers, accelerator)
+
+    def on_step(step: int) -> None:
+        every = config.samples.every
+        if every and step % every == 0 and step < train.steps:
+            painter.paint(loop.learner.whole(), stage.folder / "samples" / f"step-{step:08d}.png")
+
+    if student and not stage.is_begun:
+        loop.save(0)  # from here on the stages before are done
+    student = loop.run(on_step)
+    if is_last and accelerator.is_main_process:
+        painter.paint(student, config.run_folder / GRID)
+    accelerator.free_memory()
+    return student
+
+
+def teacher_pool(ingredients: Ingredients, device: torch.device) -> TeacherPool:
+    """The teachers, as many on the device as the config says or as fit."""
+    train = ingredients.config.train
+    dtype = DTYPES[train.precision]
+    slots = train.teacher_slots or teacher_slots(ingredients, dtype, device)
+    return TeacherPool(ingredients.teachers, device, dtype, slots)
+
+
 def training_loop(
-    ingredients: Ingredients, prepared: Prepared, accelerator: Accelerator
+    ingredients: Ingredients,
+    stage: Stage,
+    prepared: Prepared,
+    teachers: TeacherPool,
+    accelerator: Accelerator,
+    student: Student | None = None,
 ) -> TrainingLoop:
-    """The loop of a merge before its first step: student, teachers and data put together."""
-    config, device = ingredients.config, accelerator.device
-    dtype = DTYPES[config.train.precision]
-    teachers = TeacherPool(
-        ingredients.teachers,
-        device,
-        dtype,
-        config.train.teacher_slots or teacher_slots(ingredients, dtype, device),
+    """The loop of a stage before its first step: student, objective and data put together."""
+    train = stage.train
+    # The student comes first: so a saved state's `model.safetensors` is the student.
+    learner = Learner(train, accelerator, student or new_student(ingredients))
+    batches = TrainingBatches(
+        prepared.examples,
+        prepared.student_text,
+        prepared.teacher_text,
+        PairPlan.of(train, len(teachers.teachers)),
+        taught=[teacher.styles for teacher in teachers.teachers],
+        conditions=prepared.shown,
+        caption_dropout=train.caption_dropout,
+        seed=train.seed,
+        micro_batch_size=train.micro_batch_size,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
     )
     return TrainingLoop(
-        config.train,
+        train,
         accelerator,
-        new_student(ingredients),
-        teachers,
-        prepared,
-        ingredients.base.prediction_type,
+        learner,
+        new_objective(ingredients, stage, prepared, teachers, learner, accelerator),
+        batches,
         ingredients.names,
-        config.run_folder,
-        sdxl_time_ids(*config.data.resolution) if ingredients.family == "sdxl" else None,
-        config.data.workers,
-        ingredients.base.load_unet(dtype).to(device) if config.train.adversarial_weight else None,
+        stage.folder,
+        stage.title,
+        ingredients.config.data.workers,
+    )
+
+
+def new_objective(
+    ingredients: Ingredients,
+    stage: Stage,
+    prepared: Prepared,
+    teachers: TeacherPool,
+    learner: Learner,
+    accelerator: Accelerator,
+) -> Objective:
+    """What the student is taught in a stage."""
+    train, base, few = stage.train, ingredients.base, ingredients.config.few_steps
+    if few:
+        negative = [text.lookup([few.negative]) for text in prepared.teacher_text]
+        return Consistency(
+            few,
+            accelerator,
+            teachers,
+            negative,
+            learner,
+            base.prediction_type,
+            len(ingredients.names),
+        )
+    critic = None
+    if train.adversarial_weight:
+        critic = base.load_unet(DTYPES[train.precision]).to(accelerator.device)
+    return Distillation(
+        train, accelerator, teachers, base.prediction_type, len(ingredients.names), critic
     )
 
 
 def new_student(ingredients: Ingredients) -> Student:
     """The student before its first step; its codebook is drawn from torch's generator."""
-    unet = ingredients.base.load_unet(torch.float32)
-    if ingredients.config.train.start_from == "average":
+    train = ingredients.config.train
+    unet = ingredients.start.load_unet(DTYPES[train.precision] if train.adapter else torch.float32)
+    if train.start_from == "average":
         unet.load_state_dict(Mean([file.unet_tensors() for file in ingredients.checkpoints]))
     unet.train().requires_grad_(True)
-    prompts = StylePrompts(len(ingredients.checkpoints), ingredients.dim)
+    prompts = StylePrompts(len(ingredients.new_styles), ingredients.dim)
     if ingredients.former:
         prompts = ingredients.former.prompts.extended(prompts.codebook)
+    if train.adapter:
+        add_adapter(unet, train.adapter)
     return Student(unet, prompts)
 
 
-def new_accelerator(config: MergeConfig) -> Accelerator:
-    """The device, precision and loggers that the config asks for; makes the run folder."""
+def new_accelerator(config: MergeConfig, stage: Stage) -> Accelerator:
+    """The device, precision and loggers that the config asks for; makes the stage's folder."""
     precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
     accelerator = Accelerator(
         mixed_precision=precision,
         log_with=config.log_with or None,
-        project_dir=str(config.run_folder),
+        project_dir=str(stage.folder),
         cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
-    if accelerator.num_processes > config.train.batch_size:
+    if accelerator.num_processes > stage.train.batch_size:
         raise DmmError(
-            f"`train.batch_size` {config.train.batch_size} is less than a pair for each of the "
+            f"A `batch_size` of {stage.train.batch_size} is less than a pair for each of the "
             f"{accelerator.num_processes} processes. Raise it, or start fewer processes."
         )
-    with writing(config.run_folder):
-        config.run_folder.mkdir(parents=True, exist_ok=True)
+    with writing(stage.folder):
+        stage.folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers("logs")
     return accelerator
 
@@ -137,31 +225,39 @@ def _refuse_foreign_outputs(ingredients: Ingredients) -> None:
 
 
 def _same_run_or_refuse(
-    ingredients: Ingredients, data_fingerprint: str, accelerator: Accelerator
+    ingredients: Ingredients, stages: Sequence[Stage], accelerator: Accelerator
 ) -> None:
-    """A run folder belongs to one merge: its states make no sense for other teachers or data."""
-    config = ingredients.config
+    """A stage's folder belongs to one run: its states make no sense for other teachers or data.
+
+    Args:
+        stages: the one that is asked about comes last; what it starts from is made by the others.
+    """
+    config, stage = ingredients.config, stages[-1]
     fixed = {
         "base": ingredients.base.sha256,
         "teachers": [(style.name, style.sha256) for style in ingredients.styles],
-        "data": data_fingerprint,
-        "resolution": config.data.resolution,
-        "batch_size": config.train.batch_size,
-        "teachers_per_sample": config.train.teachers_per_sample,
-        "seed": config.train.seed,
-        "start_from": config.train.start_from,
-        "regularization": config.train.regularization,
+        "data": stage.source.fingerprint,
+        "sizes": config.data.sizes,
+        "batch_size": stage.train.batch_size,
+        "teachers_per_sample": stage.train.teachers_per_sample,
+        "seed": stage.train.seed,
+        "start_from": stage.train.start_from,
+        "adapter": stage.train.adapter,
+        "conditions": [teacher.condition for teacher in config.teachers],
+        "regularization": stage.train.regularization,
+        "before": [before.train.model_dump(mode="json") for before in stages[:-1]],
     }
     wanted = fingerprint({key: str(value) for key, value in fixed.items()})
-    mark = config.run_folder / "run-id"
-    if (config.run_folder / "states").exists() and mark.exists():
+    mark = stage.folder / "run-id"
+    if stage.is_begun and mark.exists():
         if mark.read_text(encoding="utf-8") != wanted:
             raise DmmError(
-                f"{config.run_folder} holds a run with other teachers, data, batch size or seed. "
-                f"To go on with it, undo the change; to begin anew, delete {config.run_folder} "
+                f"{stage.folder} holds a run with other teachers, data, batch size or seed. "
+                f"To go on with it, undo the change; to begin anew, delete {stage.folder} "
                 "or choose another `output`."
             )
     elif accelerator.is_main_process:
         with writing(mark):
+            mark.parent.mkdir(exist_ok=True)
             mark.write_text(wanted, encoding="utf-8")
     accelerator.wait_for_everyone()

@@ -1,10 +1,11 @@
-"""Prompts as all the data there is: the teachers paint the training latents."""
+"""The teachers paint what the student is trained on."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
 import torch
@@ -12,11 +13,13 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from dmm.injection import styled
+from trainer.buckets import Size
 from trainer.cache import Examples, refuse_not_finite
 from trainer.data import Prompts
 from trainer.fingerprint import fingerprint
+from trainer.prompt_lines import Prompt
 from trainer.sampling import sample_latents, sdxl_time_ids
-from trainer.shards import Batch, Shards, batched, compute
+from trainer.shards import Batch, Shards, compute
 from trainer.teachers import Teacher
 from trainer.text import TextEmbedding, TextEncoders
 
@@ -39,10 +42,10 @@ class Painter:
 
 @dataclass(frozen=True)
 class PaintSettings:
-    """How to paint; the defaults are the paper's."""
+    """How to paint what a prompt does not say itself; the defaults are the paper's."""
 
     shape: tuple[int, int, int]  # channels, height and width of a latent
-    resolution: tuple[int, int]  # width and height of the picture, which SDXL is told
+    resolution: Size  # of the picture, which SDXL is told
     steps: int = 25
     guidance: float = 7.0
     negative: str = ""
@@ -52,7 +55,7 @@ class PaintSettings:
 def paint_latents(
     painters: Sequence[Painter],
     prompts: Prompts,
-    settings: PaintSettings,
+    settings: Sequence[PaintSettings],
     folder: Path,
     *,
     pictures_per_teacher: int | None = None,
@@ -65,7 +68,7 @@ def paint_latents(
     Args:
         painters: the teachers, on one latent space.
         prompts: dealt out to the teachers in turn, each painted once.
-        settings: sampler, sizes and seed.
+        settings: one a size; prompts without a size of their own take them in turn.
         folder: the cache folder.
         pictures_per_teacher: instead, each teacher paints this many: the first prompts, and all
             over again from other noise where they run out.
@@ -78,69 +81,100 @@ def paint_latents(
     """
     parts = []
     for turn, painter in enumerate(painters):
+        dealt = prompts.prompts
         if pictures_per_teacher is None:
-            texts = prompts.captions[turn :: len(painters)]
-        else:
-            rounds = -(-pictures_per_teacher // len(prompts))
-            texts = (prompts.captions * rounds)[:pictures_per_teacher]
-        if texts:
-            parts.append(_paint(painter, texts, settings, folder, device, dtype, batch_size))
+            dealt = dealt[turn :: len(painters)]
+        wanted = [
+            _filled(dealt[row % len(dealt)], row, row // len(dealt), settings)
+            for row in range(pictures_per_teacher or len(dealt))
+        ]
+        for how in settings:
+            orders = [order for order in wanted if order.size == how.resolution]
+            if orders:
+                parts.append(_paint(painter, orders, how, folder, device, dtype, batch_size))
     return Examples(parts)
+
+
+def _filled(prompt: Prompt, row: int, times: int, settings: Sequence[PaintSettings]) -> Prompt:
+    """A prompt with nothing left open.
+
+    Args:
+        row: its place among what the teacher paints.
+        times: how often the teacher painted it before.
+    """
+    sizes = [how.resolution for how in settings]
+    how = settings[sizes.index(prompt.size) if prompt.size else row % len(settings)]
+    return Prompt(
+        prompt.text,
+        how.negative if prompt.negative is None else prompt.negative,
+        how.resolution,
+        how.seed + row if prompt.seed is None else prompt.seed + times,
+        prompt.steps or how.steps,
+        prompt.guidance or how.guidance,
+    )
 
 
 def _paint(
     painter: Painter,
-    texts: list[str],
+    orders: list[Prompt],
     settings: PaintSettings,
     folder: Path,
     device: torch.device | str,
     dtype: torch.dtype,
     batch_size: int,
 ) -> Shards:
+    """What a teacher paints at one size."""
+    time_ids = sdxl_time_ids(*settings.resolution)
+
     @functools.cache
     def unet() -> UNet2DConditionModel:
         return painter.teacher.checkpoint.load_unet(dtype).to(device)
 
-    @functools.cache
-    def negative() -> TextEmbedding:
-        return painter.text.encode([settings.negative]).to(device, dtype)
+    def embedded(texts: list[str]) -> TextEmbedding:
+        return painter.text.encode(texts).to(device, dtype)
 
     def paint(rows: range) -> Iterator[Batch]:
-        for batch in batched(rows, batch_size):
-            prompts = [texts[row] for row in batch]
+        for batch in _alike(orders[rows.start : rows.stop], batch_size):
             with styled(unet(), painter.vector()) as painting:
                 latents = sample_latents(
                     painting,
-                    painter.text.encode(prompts).to(device, dtype),
-                    negative(),
+                    embedded([order.text for order in batch]),
+                    embedded([order.negative for order in batch]),
                     shape=settings.shape,
-                    seeds=[settings.seed + row for row in batch],
-                    steps=settings.steps,
-                    guidance=settings.guidance,
+                    seeds=[order.seed for order in batch],
+                    steps=batch[0].steps,
+                    guidance=batch[0].guidance,
                     prediction_type=painter.teacher.prediction_type,
-                    time_ids=sdxl_time_ids(*settings.resolution),
+                    time_ids=time_ids,
                 )
             path = painter.teacher.checkpoint.path
-            refuse_not_finite(latents, [f"{path}: {text}" for text in prompts])
-            yield {"latents": latents}
+            refuse_not_finite(latents, [f"{path}: {order.text}" for order in batch])
+            yield {"latents": latents, "time_ids": time_ids.int().expand(len(batch), -1)}
 
     made_from = {
         "unet": painter.teacher.checkpoint.sha256,
         "style": painter.style if painter.teacher.prompts else None,
         "encoders": painter.text.fingerprint,
         "prediction_type": painter.teacher.prediction_type,
-        "prompts": fingerprint(texts),
-        "settings": vars(settings),
+        "prompts": fingerprint([vars(order) for order in orders]),
+        "shape": settings.shape,
         "dtype": str(dtype),
     }
     shards = compute(
         folder,
         "painted",
         made_from,
-        count=len(texts),
-        line=lambda row: {"caption": texts[row]},
+        count=len(orders),
+        line=lambda row: {"caption": orders[row].text},
         batches=paint,
         rows_per_shard=ROWS_PER_SHARD,
     )
     painter.text.release()
     return shards
+
+
+def _alike(orders: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:
+    """Neighbours that are painted in as many steps and at the same guidance, up to `size`."""
+    for _, group in groupby(orders, key=lambda order: (order.steps, order.guidance)):
+        while batch := list(islice(group, size)):
+            yield batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import NamedTuple
 
 import torch
 
@@ -12,11 +13,19 @@ from trainer.data import Prompts
 from trainer.diffusion import Diffusion
 from trainer.ingredients import Ingredients, open_ingredients
 from trainer.losses import score_loss
-from trainer.memory import GIB, critic_bytes, student_bytes, teacher_bytes, teacher_slots
+from trainer.memory import (
+    GIB,
+    critic_bytes,
+    state_bytes,
+    student_bytes,
+    teacher_bytes,
+    teacher_slots,
+)
 from trainer.merge import new_student
 from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
-from trainer.prepare import open_source
+from trainer.shards import STORED
+from trainer.stages import Stage, open_stages
 from trainer.student import predict
 from trainer.teachers import Teacher
 from trainer.text import TextEmbedding
@@ -29,20 +38,18 @@ def describe_plan(config: MergeConfig) -> str:
         DmmError: what `merge` would refuse.
     """
     ingredients = open_ingredients(config)
-    source = open_source(config)
+    stages = open_stages(config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = DTYPES[config.train.precision]
     train = config.train
-    plan = PairPlan.of(train, len(ingredients.teachers))
     slots = train.teacher_slots or teacher_slots(ingredients, dtype, device)
     resident = slots * teacher_bytes(ingredients, dtype)
     critic = critic_bytes(ingredients, dtype)
-    seconds = _seconds_a_pair(ingredients, device, dtype) * train.batch_size
-    painted = isinstance(source, Prompts)
-    count = len(source)
-    if painted and config.data.painting.pictures_per_teacher:
-        count = config.data.painting.pictures_per_teacher * len(ingredients.names)
-    latents = count * math.prod(ingredients.latent_shape) * 2
+    pace = _pace(ingredients, device, dtype)
+    shapes = [ingredients.latent_shape_at(size) for size in config.data.sizes]
+    a_latent = sum(map(math.prod, shapes)) // len(shapes) * STORED.itemsize
+    latents = a_latent * sum(_examples(ingredients, stage) for stage in stages)
+    states = train.keep_last * len(stages)
     rows = [
         ("base", f"{config.base} ({ingredients.family}, {ingredients.base.prediction_type})"),
         *([("extends", ", ".join(ingredients.former.names))] if ingredients.former else []),
@@ -51,29 +58,71 @@ def describe_plan(config: MergeConfig) -> str:
             for teacher in ingredients.teachers
             if teacher.prompts is None
         ),
-        ("data", f"{count} {'latents the teachers paint' if painted else 'pictures'}"),
+        ("sizes", ", ".join(f"{width} x {height}" for width, height in config.data.sizes)),
         ("cache", f"{config.cache_folder}: {_size(latents)} of latents, and the text embeddings"),
         ("UNet", f"{ingredients.unet_parameters / 1e6:.1f} M parameters"),
+        *([("adapter", _adapter(ingredients))] if train.adapter else []),
         ("student", f"{_size(student_bytes(ingredients))} on {device}, float32 with AdamW"),
         ("teachers", f"{slots} of {len(ingredients.teachers)} on {device}: {_size(resident)}"),
         *([("discriminator", f"{_size(critic)} on {device}")] if critic else []),
         ("memory", f"{_size(student_bytes(ingredients) + resident + critic)} and the activations"),
-        (
-            "a step",
-            f"{train.batch_size} pairs: {plan.samples_per_step} samples, {plan.active} teachers",
-        ),
-        ("time", f"about {_duration(seconds)} a step, {_duration(seconds * train.steps)} in all"),
-        ("states", f"{config.run_folder}: {train.keep_last} x {_size(student_bytes(ingredients))}"),
+        *(row for stage in stages for row in _stage(ingredients, stage, pace)),
+        ("states", f"{config.run_folder}: {states} x {_size(state_bytes(ingredients))}"),
         ("output", str(config.output)),
     ]
     width = max(len(key) for key, _ in rows)
     return "\n".join(f"{key:<{width}}  {value}" for key, value in rows)
 
 
-def _seconds_a_pair(ingredients: Ingredients, device: torch.device, dtype: torch.dtype) -> float:
-    """Student forwards, backward and a teacher's forward for one pair, the second of two tries."""
+class _Pace(NamedTuple):
+    """Seconds for one sample."""
+
+    teacher: float  # a teacher's forward
+    pair: float  # that, and the student forwards and backwards
+
+
+def _stage(ingredients: Ingredients, stage: Stage, pace: _Pace) -> list[tuple[str, str]]:
+    """What a stage is trained on, and how long it takes."""
+    train, count = stage.train, _examples(ingredients, stage)
+    data = f"{count} pictures"
+    if isinstance(stage.source, Prompts):
+        how = stage.painting
+        seconds = count * how.steps * (2 if how.guidance > 1 else 1) * pace.teacher
+        data = (
+            f"{count} pictures that the teachers paint in {how.steps} steps: "
+            f"about {_duration(seconds)}"
+        )
+    plan = PairPlan.of(train, len(ingredients.teachers))
+    seconds = pace.pair * train.batch_size
+    return [
+        (stage.title.lower(), data),
+        (
+            "",
+            f"{train.batch_size} pairs a step: {plan.samples_per_step} samples, "
+            f"{plan.active} teachers; about {_duration(seconds)}",
+        ),
+        ("", f"{train.steps} steps: about {_duration(seconds * train.steps)}"),
+    ]
+
+
+def _examples(ingredients: Ingredients, stage: Stage) -> int:
+    """How many pictures a stage is trained on."""
+    painters = sum(len(teacher.styles) for teacher in ingredients.teachers)
+    if isinstance(stage.source, Prompts) and stage.painting.pictures_per_teacher:
+        return stage.painting.pictures_per_teacher * painters
+    return len(stage.source) * (painters if stage.own else 1)
+
+
+def _pace(ingredients: Ingredients, device: torch.device, dtype: torch.dtype) -> _Pace:
+    """Measured on random numbers; the second of two tries counts."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     student = new_student(ingredients).to(device)
-    teacher = ingredients.checkpoints[-1].load_unet(dtype).to(device)
+    teacher = ingredients.teachers[-1].checkpoint.load_unet(dtype).to(device)
     encoders = ingredients.base.text_encoder_configs
     length = encoders[0]["max_position_embeddings"]
     width = ingredients.base.unet_config["cross_attention_dim"]
@@ -88,18 +137,25 @@ def _seconds_a_pair(ingredients: Ingredients, device: torch.device, dtype: torch
     weights = torch.ones(1, len(ingredients.names), device=device)
     spoken, wanted = ingredients.teachers[-1].prediction_type, ingredients.base.prediction_type
     for _ in range(2):
-        began = time.perf_counter()
+        began = now()
         with torch.no_grad():
-            output = predict(
-                teacher, noisy.to(dtype), timesteps, text.to(device, dtype), time_ids.to(dtype)
-            )
+            output = predict(teacher, noisy.to(dtype), timesteps, text.to(device, dtype), time_ids)
+        painted = now()
         target = Diffusion(device).convert(output.float(), noisy, timesteps, spoken, wanted)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             ours, _ = student(noisy, timesteps, text, weights, time_ids)
         score_loss(ours, target).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    return time.perf_counter() - began
+        ended = now()
+    return _Pace(painted - began, ended - began)
+
+
+def _adapter(ingredients: Ingredients) -> str:
+    train, count = ingredients.config.train, ingredients.trained_parameters
+    size = _size(count * DTYPES[ingredients.config.export.dtype].itemsize)
+    return (
+        f"rank {train.adapter.rank}, layers {train.adapter.layers}: {count / 1e6:.1f} M parameters "
+        f"on the base in {train.precision}; its file has {size} and the styles"
+    )
 
 
 def _described(teacher: Teacher) -> str:
@@ -114,4 +170,6 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes / 60:.0f} h" if minutes < 72 * 60 else f"{minutes / 60 / 24:.0f} days"

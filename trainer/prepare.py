@@ -1,55 +1,52 @@
-"""Everything that is computed once before the training: latents and text embeddings."""
+"""Everything that is computed once before a stage: latents and text embeddings."""
 
 from __future__ import annotations
 
+import functools
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import PartialState
 
 from dmm.errors import DmmError
+from trainer.batches import Show
+from trainer.buckets import Size
 from trainer.cache import Examples, TextCache, cache_latents, cache_text
-from trainer.config import MergeConfig
-from trainer.data import PictureFolder, Prompts, Source, WebdatasetShards
+from trainer.data import Prompts
 from trainer.ingredients import Ingredients
 from trainer.painting import Painter, PaintSettings, paint_latents
+from trainer.stages import Stage
 from trainer.text import TextEncoders
 
 
 @dataclass
 class Prepared:
-    """The training data, ready to be read."""
+    """A stage's training data, ready to be read.
 
-    examples: Examples
+    `examples` are those that all styles share, or those of each style that is taught. `shown` is
+    what each ControlNet is shown beside an example, None for UNets; of the grid's prompts, it is
+    what belongs to `grid_examples`.
+    """
+
+    examples: Examples | dict[int, Examples]
     student_text: TextCache
     teacher_text: list[TextCache]
     grid_prompts: list[str]
-
-
-def open_source(config: MergeConfig) -> Source:
-    """The data the config names.
-
-    Raises:
-        DmmError: it is missing, empty or without captions.
-    """
-    if config.data.pictures:
-        return PictureFolder(config.data.pictures)
-    if config.data.shards:
-        return WebdatasetShards(config.data.shards)
-    return Prompts(config.data.prompts)
+    shown: list[Show] | None = None
+    grid_examples: list[int] = field(default_factory=list)
 
 
 def prepare(
-    ingredients: Ingredients, source: Source, device: torch.device, dtype: torch.dtype
+    ingredients: Ingredients, stage: Stage, device: torch.device, dtype: torch.dtype
 ) -> Prepared:
-    """Computes latents and embeddings, or finds them in the cache.
+    """Computes a stage's latents and embeddings, or finds them in the cache.
 
     Args:
         device: where the encoders and the painting teachers compute.
         dtype: in what the painting teachers compute.
     """
-    config, folder = ingredients.config, ingredients.config.cache_folder
+    config, folder, source = ingredients.config, ingredients.config.cache_folder, stage.source
     encoders = [
         TextEncoders(teacher.checkpoint, teacher.clip_skip, device)
         for teacher in ingredients.teachers
@@ -60,32 +57,32 @@ def prepare(
             for teacher, text in zip(ingredients.teachers, encoders, strict=True)
             for style in teacher.styles
         ]
-        painting = config.data.painting
-        settings = PaintSettings(
-            shape=ingredients.latent_shape,
-            resolution=config.data.resolution,
-            steps=painting.steps,
-            guidance=painting.guidance,
-            negative=painting.negative,
-            seed=config.train.seed,
-        )
-        examples = paint_latents(
-            painters,
-            source,
-            settings,
-            folder,
-            pictures_per_teacher=painting.pictures_per_teacher,
+        paint = functools.partial(
+            paint_latents,
+            prompts=source,
+            settings=[_settings(ingredients, stage, size) for size in config.data.sizes],
+            folder=folder,
+            pictures_per_teacher=stage.painting.pictures_per_teacher,
             device=device,
             dtype=dtype,
-            batch_size=painting.batch_size,
+            batch_size=stage.painting.batch_size,
         )
+        examples = {p.style: paint([p]) for p in painters} if stage.own else paint(painters)
     else:
-        examples = cache_latents(
-            source, ingredients.base, config.data.resolution, folder, device=device
-        )
-    _refuse_other_latents(ingredients, examples)
+        examples = cache_latents(source, ingredients.base, config.data.sizes, folder, device=device)
+    for some in examples.values() if stage.own else [examples]:
+        _refuse_other_latents(ingredients, some)
     grid_prompts = config.samples.prompts or _first_different(source.captions, config.samples.count)
+    shown, grid_examples = None, []
+    if stage.conditions:
+        scale = ingredients.latent_scale
+        shown = [functools.partial(one.beside, scale) for one in stage.conditions]
+        grid_examples = [int(index) for index in examples.buckets[0][: config.samples.count]]
+        captions = [examples.caption(index) for index in grid_examples]
+        grid_prompts = (config.samples.prompts or captions)[: len(grid_examples)]
     captions = [*source.captions, *grid_prompts, config.samples.negative]
+    if config.few_steps:
+        captions.append(config.few_steps.negative)
     student_encoders = TextEncoders(ingredients.base, None, device)
     if PartialState().is_main_process:
         _warn_of_cut(student_encoders, captions)
@@ -94,15 +91,30 @@ def prepare(
         cache_text(student_encoders, captions, folder),
         [cache_text(text, captions, folder) for text in encoders],
         grid_prompts,
+        shown,
+        grid_examples[: len(grid_prompts)],
+    )
+
+
+def _settings(ingredients: Ingredients, stage: Stage, size: Size) -> PaintSettings:
+    painting = stage.painting
+    return PaintSettings(
+        shape=ingredients.latent_shape_at(size),
+        resolution=size,
+        steps=painting.steps,
+        guidance=painting.guidance,
+        negative=painting.negative,
+        seed=stage.train.seed,
     )
 
 
 def _refuse_other_latents(ingredients: Ingredients, examples: Examples) -> None:
-    shape, wanted = tuple(examples.latent(0).shape), ingredients.latent_shape
-    if shape != wanted:
+    shape = tuple(examples.latent(0).shape)
+    wanted = [ingredients.latent_shape_at(size) for size in ingredients.config.data.sizes]
+    if shape not in wanted:
         raise DmmError(
             f"The VAE gives latents of shape {list(shape)} where the UNet of "
-            f"{ingredients.base.path} takes {list(wanted)}. "
+            f"{ingredients.base.path} takes {list(wanted[0])}. "
             "Choose a base whose VAE belongs to its UNet."
         )
 

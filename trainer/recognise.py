@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from dmm.merged import is_adapter
+
 KINDS = {
     "a LoRA, which changes a checkpoint and is none (a teacher's stands under `loras`)": (
         r"lora_(unet|te\d?|transformer)_|.*[._](lora[._](A|B|up|down)|hada_w\d|lokr_w\d)\b"
@@ -34,6 +36,8 @@ KINDS = {
 def recognise(keys: Iterable[str]) -> str:
     """Say what a file with these tensors is: "a LoRA"; the names themselves where nothing fits."""
     keys = list(keys)
+    if is_adapter(dict.fromkeys(keys)):
+        return "an adapter, which holds styles for its base; `run.py fold` makes one file of both"
     for kind, pattern in KINDS.items():
         if any(re.match(pattern, key) for key in keys):
             return kind

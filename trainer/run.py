@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 # Run as a script, Python puts this folder first on the path; the packages lie one above.
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +84,30 @@ def extend(
 
 
 @app.command()
+def accelerate(
+    merged: Annotated[Path, typer.Argument(help="The merged checkpoint.")],
+    output: Output,
+    overrides: Overrides = None,
+    teachers: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="An original teacher, for its style; else the file itself is."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file that says the rest: data, train and so on.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Teach a merged checkpoint to paint in four steps, at CFG 1 with the sampler LCM."""
+    from dmm.merged import read_styles
+    from trainer.config import load_config
+
+    read_styles(merged)  # a plain checkpoint is refused
+    said = {"preset": "few-steps", "base": str(merged), "output": str(output), "synthesised": None}
+    said["teachers"] = [{"path": str(path)} for path in teachers or ()]
+    _merge(load_config(config, overrides, said), overwrite)
+
+
+@app.command()
 def plan(config: Config, overrides: Overrides = None) -> None:
     """Say what will be loaded where, the memory, the disk and the time; start nothing."""
     from trainer.config import load_config
@@ -103,16 +127,21 @@ def inspect(files: Annotated[list[Path], typer.Argument(help="Model files or fol
 
 @app.command()
 def sample(
-    checkpoint: Annotated[Path, typer.Argument(help="A merged checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A merged checkpoint, or an adapter.")],
     prompt: Annotated[list[str], typer.Option(help="What to paint; repeat for more.")],
     mix: Annotated[
         list[str] | None, typer.Option(help='"ink:0.7, anime:0.3"; repeat for more. None = each.')
     ] = None,
     output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("sample.png"),
+    base: Annotated[Path | None, typer.Option(help="What an adapter is for.")] = None,
     strength: Annotated[float, typer.Option(help="0 = no style.")] = 1.0,
     negative: Annotated[str, typer.Option()] = "",
-    steps: Annotated[int, typer.Option(min=1)] = 25,
-    guidance: Annotated[float, typer.Option(min=1)] = 7.0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="As the file wants it, or 25, if left out.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=1, help="As the file wants it, or 7, if left out.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Pixels; as trained if left out.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels; as trained if left out.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
@@ -125,6 +154,7 @@ def sample(
         prompt,
         mix,
         output,
+        base=base,
         strength=strength,
         negative=negative,
         steps=steps,
@@ -133,6 +163,22 @@ def sample(
         seed=seed,
     )
     typer.echo(output.resolve())
+
+
+@app.command()
+def play(
+    checkpoint: Annotated[Path, typer.Argument(help="A merged checkpoint.")],
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder to keep the pictures in. Else one beside the file.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The first free one if left out.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Open a page with sliders for a merged checkpoint, for people with no host at hand."""
+    from trainer.play import play as open_page
+
+    folder = pictures or checkpoint.with_name(f"{checkpoint.stem}-pictures")
+    open_page(checkpoint, folder.resolve(), port=port, browser=browser)
 
 
 Merged = Annotated[Path, typer.Argument(help="A merged checkpoint or style file.")]
@@ -181,6 +227,104 @@ def rename(
     typer.echo(output.resolve())
 
 
+Features = Annotated[
+    str, typer.Option(help="inception, lite0 (needs no download), or torch-fidelity's.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Of the features' network.")]
+Components = Annotated[
+    int | None, typer.Option(min=1, help="Principal components, where pictures are few.")
+]
+
+
+@app.command()
+def evaluate(
+    merged: Merged,
+    prompts: Annotated[Path, typer.Option(help="One prompt a line, or COCO captions.")],
+    more: Annotated[
+        list[str] | None, typer.Argument(help="More teachers, after the first.", metavar="")
+    ] = None,
+    teachers: Annotated[
+        list[str] | None, typer.Option(help="Files it was merged from; or style=file.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The merge's YAML file, instead of --teachers.")
+    ] = None,
+    pictures: Annotated[
+        int | None, typer.Option(min=2, help="Of each set. Every prompt once if left out.")
+    ] = None,
+    features: Features = "inception",
+    weights: Weights = None,
+    components: Components = None,
+    scores: Annotated[
+        str, typer.Option(help="By networks from a hub: clip, pick, aesthetic, or several of them.")
+    ] = "",
+    steps: Annotated[int, typer.Option(min=1)] = 25,
+    guidance: Annotated[float, typer.Option(min=1)] = 7.0,
+    negative: Annotated[str | None, typer.Option(help="The paper's if left out.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; as trained if left out.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; as trained if left out.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option()] = "fp32",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the report. <merged>-evaluation if left out.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="What is painted. dmm-cache beside it if left out.")
+    ] = None,
+) -> None:
+    """Measure each style of a merged checkpoint against its teacher, and write a report.
+
+    The same command again goes on where it stopped; `accelerate launch` shares the work.
+    """
+    from trainer.config import NEGATIVE
+    from trainer.evaluate.evaluation import Settings
+    from trainer.evaluate.evaluation import evaluate as run_evaluation
+    from trainer.evaluate.report import write_report
+
+    output = output or merged.with_name(f"{merged.stem}-evaluation")
+    settings = Settings(
+        prompts=prompts,
+        output=output,
+        cache=cache or output.parent / "dmm-cache",
+        pictures=pictures,
+        size=(width, height),
+        steps=steps,
+        guidance=guidance,
+        negative=NEGATIVE if negative is None else negative,
+        seed=seed,
+        batch_size=batch_size,
+        precision=precision,
+        features=features,
+        weights=weights,
+        components=components,
+        scores=[name.strip() for name in scores.split(",") if name.strip()],
+    )
+    found = run_evaluation(merged, [*(teachers or ()), *(more or ())], settings, config)
+    if found:
+        for line in write_report(*found, output):
+            _say(line)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of pictures, two or more.")],
+    features: Features = "inception",
+    weights: Weights = None,
+    components: Components = None,
+) -> None:
+    """Measure FID and KID between folders of pictures."""
+    from trainer.evaluate.extractors import open_extractor
+    from trainer.evaluate.features import figure_name
+    from trainer.evaluate.folders import compare as compare_folders
+
+    extractor = open_extractor(features, weights=weights)
+    figure = figure_name(extractor, components)
+    for found in compare_folders(folders, extractor, components):
+        typer.echo(f"{found.one} | {found.other}: {figure} {found.frechet:.4f}, ", nl=False)
+        typer.echo(f"KID {found.kernel:.6f}")
+
+
 Dtype = Annotated[Literal["fp16", "bf16", "fp32"], typer.Option(help="Of what is written.")]
 
 
@@ -221,6 +365,21 @@ def extract(
     typer.echo(output.resolve())
 
 
+@app.command()
+def fold(
+    adapter: Annotated[Path, typer.Argument(help="What a merge with `train.adapter` wrote.")],
+    base: Annotated[Path, typer.Option(help="The checkpoint it was trained on.")],
+    output: Output,
+    dtype: Dtype = "fp16",
+    overwrite: Overwrite = False,
+) -> None:
+    """Fold an adapter into its base, which gives a merged checkpoint."""
+    from trainer.fold import fold as write_folded
+
+    write_folded(adapter, base, output, dtype=dtype, overwrite=overwrite)
+    typer.echo(output.resolve())
+
+
 def _merge(config: MergeConfig, overwrite: bool) -> None:
     from trainer.loop import Stopped
     from trainer.merge import merge as run_merge
@@ -253,8 +412,22 @@ def main(run: Callable[[], None] = app) -> None:
     try:
         run()
     except DmmError as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        _fail(error)
+    except RuntimeError as error:
+        from trainer.processes import lost_process
+
+        lost = lost_process(error)
+        if lost is None:
+            raise
+        _fail(lost)
+
+
+def _fail(error: DmmError) -> NoReturn:
+    from trainer.processes import name_of_process
+
+    who = name_of_process()
+    typer.echo(f"Error ({who}): {error}" if who else f"Error: {error}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

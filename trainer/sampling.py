@@ -1,11 +1,11 @@
-"""From prompts to latents to pictures: DPM-Solver++ with classifier-free guidance."""
+"""From prompts to latents to pictures: DPM-Solver++ with classifier-free guidance, or LCM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, LCMScheduler
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -13,19 +13,38 @@ from tqdm import tqdm
 from trainer.diffusion import TIMESTEPS, PredictionType
 from trainer.text import TextEmbedding
 
+SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "lcm": LCMScheduler}
+MOST_LCM_STEPS = 50  # what diffusers' schedule of LCM is made of
+
 
 def noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
     """Standard normal [B, *shape], row i from `seeds[i]` alone, on the CPU.
 
     So a picture depends neither on the batch it is painted in nor on the device.
     """
-    rows = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(rows)
+    return _noise(shape, _generators(seeds))
 
 
-def sdxl_time_ids(width: int, height: int) -> Tensor:
-    """SDXL's micro-conditioning [6] of an uncropped picture: original size, crop, target size."""
-    return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
+
+
+def sdxl_time_ids(width: int, height: int, original: tuple[int, int] | None = None) -> Tensor:
+    """SDXL's micro-conditioning [6]: original size, crop, target size (Podell et al. 2023, 2.2).
+
+    Args:
+        width, height: of the picture as the UNet has it.
+        original: its width and height before it was scaled to fill that and cropped to the middle;
+            None = the same.
+    """
+    from_width, from_height = original or (width, height)
+    scale = max(width / from_width, height / from_height)
+    left, top = ((from_width * scale - width) // 2, (from_height * scale - height) // 2)
+    return torch.tensor([from_height, from_width, top, left, height, width], dtype=torch.float32)
 
 
 @torch.no_grad()
@@ -40,9 +59,10 @@ def sample_latents(
     guidance: float = 7.0,
     prediction_type: PredictionType = "epsilon",
     time_ids: Tensor | None = None,
+    sampler: str = "dpm++",
     progress: str | None = None,
 ) -> Tensor:
-    """Paint latents [B, *shape] with DPM-Solver++ (2M; Lu et al. 2022), in float32.
+    """Paint latents [B, *shape], in float32.
 
     Args:
         unet: a diffusers UNet, or anything called as one; it runs in the embedding's dtype.
@@ -54,11 +74,13 @@ def sample_latents(
         guidance: scale of classifier-free guidance; 1 = none.
         prediction_type: what the UNet predicts.
         time_ids: SDXL's micro-conditioning, [6] or [B, 6], see `sdxl_time_ids`.
+        sampler: "dpm++" (DPM-Solver++ 2M; Lu et al. 2022), or "lcm" (Luo et al. 2023, algorithm 3)
+            for what was trained to paint in few steps.
         progress: title of a progress bar; None = no bar.
     """
     guided = guidance != 1
     hidden, conditions = _conditions(prompt, negative, time_ids, guided)
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler = SAMPLERS[sampler](
         num_train_timesteps=TIMESTEPS,
         beta_start=0.00085,
         beta_end=0.012,
@@ -66,7 +88,8 @@ def sample_latents(
         prediction_type=prediction_type,
     )
     scheduler.set_timesteps(steps, device=hidden.device)
-    latents = noise(shape, seeds).to(hidden.device)
+    generators = _generators(seeds)
+    latents = _noise(shape, generators).to(hidden.device)
     for t in tqdm(scheduler.timesteps, desc=progress, disable=progress is None, leave=False):
         sample = torch.cat([latents, latents]) if guided else latents
         output = unet(
@@ -79,7 +102,7 @@ def sample_latents(
         if guided:
             without, with_prompt = output.chunk(2)
             output = without + guidance * (with_prompt - without)
-        latents = scheduler.step(output, t, latents, return_dict=False)[0]
+        latents = scheduler.step(output, t, latents, generators, return_dict=False)[0]
     return latents
 
 

@@ -25,7 +25,7 @@ from dmm.errors import DmmError
 from dmm.tensors import TensorFile, open_tensors, save_tensors
 from trainer.fingerprint import fingerprint
 
-FORMAT = 1
+FORMAT = 2
 ROWS_PER_SHARD = 256
 STORED = torch.float16
 
@@ -42,9 +42,14 @@ class Shards:
         self.rows_per_shard: int = index["rows_per_shard"]
 
     def row(self, name: str, index: int) -> Tensor:
-        """Row `index` of the tensor `name`; float16."""
+        """Row `index` of the tensor `name`; float16, or whole numbers."""
         shard, row = divmod(index, self.rows_per_shard)
         return _tensors(_path(self.folder, shard))[name][row]
+
+    def column(self, name: str) -> Tensor:
+        """All rows of the tensor `name`."""
+        shards = range(-(-self.count // self.rows_per_shard))
+        return torch.cat([_tensors(_path(self.folder, shard))[name] for shard in shards])
 
     def names(self) -> set[str]:
         """The names of the tensors."""
@@ -72,7 +77,7 @@ def compute(
 
     Args:
         folder: the cache folder.
-        kind: "latents", "text" or "painted"; the first part of the name.
+        kind: "latents", "text", "painted" or "sizes"; the first part of the name.
         made_from: everything the tensors depend on, as JSON values.
         count: rows in all.
         line: what to write down of a row.
@@ -102,7 +107,7 @@ def compute(
         for shard, rows in missing:
             done: list[Batch] = []
             for batch in batches(rows):
-                done.append({name: part.to("cpu", STORED) for name, part in batch.items()})
+                done.append({name: _stored(part) for name, part in batch.items()})
                 progress.update(len(next(iter(batch.values()))))
             lines = [json.dumps(line(row), ensure_ascii=False) + "\n" for row in rows]
             path = _path(folder, shard)
@@ -120,6 +125,10 @@ def compute(
 def batched(rows: range, size: int) -> Iterator[range]:
     """Cut `rows` into pieces of up to `size`."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _stored(part: Tensor) -> Tensor:
+    return part.to("cpu", STORED if part.is_floating_point() else part.dtype)
 
 
 def _path(folder: Path, shard: int) -> Path:

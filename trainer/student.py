@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -12,12 +14,22 @@ from trainer.text import TextEmbedding
 
 
 class Student(nn.Module):
-    """A diffusers UNet that paints in N styles (paper, section 3.3)."""
+    """A diffusers UNet that paints in N styles (paper, section 3.3).
+
+    What is frozen in it, the base under an adapter, is no part of its state.
+    """
 
     def __init__(self, unet: UNet2DConditionModel, style_prompts: StylePrompts) -> None:
         super().__init__()
         self.unet = unet
         self.style_prompts = style_prompts
+        self.register_state_dict_post_hook(_leave_out_frozen)
+        self.register_load_state_dict_post_hook(_miss_no_frozen)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn, by name."""
+        return {name: found for name, found in self.named_parameters() if found.requires_grad}
 
     def forward(
         self,
@@ -27,6 +39,7 @@ class Student(nn.Module):
         weights: Tensor,
         time_ids: Tensor | None = None,
         with_features: bool = False,
+        condition: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Predicts in the UNet's own parametrisation.
 
@@ -35,6 +48,7 @@ class Student(nn.Module):
             timesteps: [P].
             weights: of the styles, [P, N].
             time_ids: SDXL's sizes and crop, [P, 6].
+            condition: what a ControlNet is shown, [P, 3, H, W] from 0 to 1.
 
         Returns:
             The prediction [P, c, h, w], and the outputs of all blocks (empty unless asked for).
@@ -43,8 +57,22 @@ class Student(nn.Module):
             styled(self.unet, self.style_prompts(weights)),
             captured_features(self.unet, with_features) as features,
         ):
-            output = predict(self.unet, noisy, timesteps, text, time_ids)
+            output = predict(self.unet, noisy, timesteps, text, time_ids, condition)
         return output, features
+
+
+def _frozen(student: nn.Module) -> list[str]:
+    return [name for name, found in student.named_parameters() if not found.requires_grad]
+
+
+def _leave_out_frozen(student: nn.Module, state: dict, prefix: str, _metadata: object) -> None:
+    for name in _frozen(student):
+        del state[prefix + name]
+
+
+def _miss_no_frozen(student: nn.Module, keys: Any) -> None:
+    frozen = set(_frozen(student))
+    keys.missing_keys[:] = [name for name in keys.missing_keys if name not in frozen]
 
 
 def predict(
@@ -53,8 +81,10 @@ def predict(
     timesteps: Tensor,
     text: TextEmbedding,
     time_ids: Tensor | None = None,
+    condition: Tensor | None = None,
 ) -> Tensor:
-    """One forward of a UNet, SD1.5's or SDXL's."""
+    """One forward of a UNet, SD1.5's or SDXL's, with a ControlNet on it or without."""
+    shown = {} if condition is None else {"controlnet_cond": condition}
     added = None
     if unet.config.addition_embed_type == "text_time":
         added = {"text_embeds": text.pooled, "time_ids": time_ids}
@@ -64,4 +94,5 @@ def predict(
         encoder_hidden_states=text.hidden,
         added_cond_kwargs=added,
         return_dict=False,
+        **shown,
     )[0]

@@ -35,7 +35,7 @@ class Teacher:
         prediction_type: what it predicts.
         clip_skip: how its captions are read; None = as its family does.
         styles: the rows of the student's codebook that it teaches.
-        prompts: the former self's; row i is the student's row `styles[i]`.
+        prompts: the former self's; its rows are the first of the student's.
     """
 
     checkpoint: Checkpoint
@@ -49,8 +49,7 @@ class Teacher:
         """What makes it paint in those rows' styles, [P, d]; None for one that has one style."""
         if self.prompts is None:
             return None
-        rows = styles.cpu() - self.styles[0]
-        return self.prompts(torch.eye(len(self.styles))[rows])
+        return self.prompts(torch.eye(self.prompts.num_styles)[styles.cpu()])
 
 
 class TeacherPool:
@@ -83,6 +82,7 @@ class TeacherPool:
         styles: Tensor,
         time_ids: Tensor | None = None,
         with_features: bool = False,
+        condition: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """A teacher's prediction, in its own parametrisation, and its blocks' outputs.
 
@@ -99,7 +99,8 @@ class TeacherPool:
                 noisy.to(self._dtype),
                 timesteps,
                 text.to(self._device, self._dtype),
-                None if time_ids is None else time_ids.to(self._dtype),
+                time_ids,
+                condition,
             )
         return output.float(), features
 

@@ -65,6 +65,11 @@ class TextEmbedding:
     hidden: Tensor  # [B, L, C]; SDXL: both encoders' hidden states side by side on C
     pooled: Tensor | None = None  # [B, P], SDXL only
 
+    def expand(self, rows: int) -> TextEmbedding:
+        """The only row `rows` times."""
+        pooled = None if self.pooled is None else self.pooled.expand(rows, -1)
+        return TextEmbedding(self.hidden.expand(rows, -1, -1), pooled)
+
     def to(self, *args, **kwargs) -> TextEmbedding:
         """Move or cast both tensors, as `Tensor.to`."""
         pooled = None if self.pooled is None else self.pooled.to(*args, **kwargs)

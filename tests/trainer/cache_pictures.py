@@ -53,7 +53,7 @@ def main(checkpoint: str, pictures: str, cache: str, moment: str = "") -> None:
             rename(*names)
 
         os.replace = replace
-    cache_latents(source, open_checkpoint(checkpoint), (16, 16), Path(cache))
+    cache_latents(source, open_checkpoint(checkpoint), [(16, 16)], Path(cache))
     print(f"process {state.process_index} of {state.num_processes}")
 
 

@@ -31,6 +31,7 @@ train:
   learning_rate: 1.0e-3
   adversarial_weight: 0
   save_every: 2
+synthesised: null
 samples: {steps: 2, guidance: 1, negative: "", prompts: [a cat]}
 export: {dtype: fp32}
 """

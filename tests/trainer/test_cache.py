@@ -66,7 +66,7 @@ def content(cache):
 
 def test_latents_equal_diffusers_own_encoding(tmp_path, checkpoint):
     folder = write_pictures(tmp_path / "pictures", 5, side=24)
-    examples = cache_latents(PictureFolder(folder), checkpoint, (16, 24), tmp_path, batch_size=2)
+    examples = cache_latents(PictureFolder(folder), checkpoint, [(16, 24)], tmp_path, batch_size=2)
     vae, processor = checkpoint.load_vae(), VaeImageProcessor(do_resize=False)
     assert len(examples) == 5
     for index in range(5):
@@ -82,7 +82,7 @@ def test_latents_equal_diffusers_own_encoding(tmp_path, checkpoint):
 
 
 def test_examples_in_any_order_and_unpickled(tmp_path, checkpoint, many):
-    examples = cache_latents(PictureFolder(many), checkpoint, (16, 16), tmp_path)
+    examples = cache_latents(PictureFolder(many), checkpoint, [(16, 16)], tmp_path)
     again = pickle.loads(pickle.dumps(examples))
     for index in (599, 0, 256, 255):
         assert again.caption(index) == f"picture {index}"
@@ -92,10 +92,10 @@ def test_examples_in_any_order_and_unpickled(tmp_path, checkpoint, many):
 def test_nothing_is_computed_twice(tmp_path, checkpoint):
     folder = write_pictures(tmp_path / "pictures", 3)
     source = PictureFolder(folder)
-    cache_latents(source, checkpoint, (16, 16), tmp_path / "cache")
+    cache_latents(source, checkpoint, [(16, 16)], tmp_path / "cache")
     before = content(tmp_path / "cache")
     source.picture = None  # whoever asks for a picture now, fails
-    assert len(cache_latents(source, checkpoint, (16, 16), tmp_path / "cache")) == 3
+    assert len(cache_latents(source, checkpoint, [(16, 16)], tmp_path / "cache")) == 3
     assert content(tmp_path / "cache") == before
 
 
@@ -103,7 +103,7 @@ def test_key_changes_with_all_that_goes_in(tmp_path, checkpoint):
     folder, cache = write_pictures(tmp_path / "pictures", 2), tmp_path / "cache"
 
     def count(checkpoint, resolution=(16, 16), **kwargs):
-        cache_latents(PictureFolder(folder), checkpoint, resolution, cache, **kwargs)
+        cache_latents(PictureFolder(folder), checkpoint, [resolution], cache, **kwargs)
         return len(list(cache.iterdir()))
 
     assert count(checkpoint) == 1
@@ -123,20 +123,20 @@ def test_key_changes_with_all_that_goes_in(tmp_path, checkpoint):
 
 def test_made_from_is_written_down(tmp_path, checkpoint):
     folder = write_pictures(tmp_path / "pictures", 2)
-    cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "cache")
+    cache_latents(PictureFolder(folder), checkpoint, [(16, 16)], tmp_path / "cache")
     (index,) = (tmp_path / "cache").glob("latents-*/index.json")
     index = json.loads(index.read_text(encoding="utf-8"))
-    assert (index["count"], index["made_from"]["resolution"]) == (2, [16, 16])
+    assert (index["count"], index["made_from"]["size"]) == (2, [16, 16])
 
 
 def test_pictures_that_cannot_be_read_are_left_out(tmp_path, checkpoint):
     folder = write_pictures(tmp_path / "pictures", 6)
-    whole = cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "whole")
+    whole = cache_latents(PictureFolder(folder), checkpoint, [(16, 16)], tmp_path / "whole")
     (folder / "0001.png").write_bytes(b"broken")
     (folder / "0004.png").write_bytes((folder / "0004.png").read_bytes()[:100])
     for _ in range(2):  # the second time it is the cache that knows
         with pytest.warns(UserWarning, match=r"2 of 6 .* left out: .*0001\.png .*0004\.png .*"):
-            left = cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "cache")
+            left = cache_latents(PictureFolder(folder), checkpoint, [(16, 16)], tmp_path / "cache")
         assert len(left) == 4
         for index, kept in enumerate((0, 2, 3, 5)):
             assert left.caption(index) == f"picture {kept}"
@@ -150,7 +150,7 @@ def test_no_picture_can_be_read(tmp_path, checkpoint):
     for name in ("0000.png", "0001.png"):
         (folder / name).write_bytes(b"broken")
     with pytest.raises(DmmError, match=r"None of the 2 pictures .*0000\.png .* Remove or replace"):
-        cache_latents(PictureFolder(folder), checkpoint, (16, 16), tmp_path / "cache")
+        cache_latents(PictureFolder(folder), checkpoint, [(16, 16)], tmp_path / "cache")
 
 
 def test_overflow_is_named(tmp_path):
@@ -158,14 +158,14 @@ def test_overflow_is_named(tmp_path):
     metadata = {"dmm.vae_scaling_factor": "1e9"}
     path = write_checkpoint(tmp_path / "hot.safetensors", metadata=metadata)
     with pytest.raises(DmmError, match=r"'0000\.png' gave NaN or infinite"):
-        cache_latents(PictureFolder(folder), open_checkpoint(path), (16, 16), tmp_path)
+        cache_latents(PictureFolder(folder), open_checkpoint(path), [(16, 16)], tmp_path)
 
 
 def test_checkpoint_without_vae(tmp_path):
     folder = write_pictures(tmp_path / "pictures", 1)
     path = nets.write_single_file(tmp_path / "bare.safetensors", nets.small_sd1_unet())
     with pytest.raises(DmmError, match=r"bare\.safetensors"):
-        cache_latents(PictureFolder(folder), open_checkpoint(path), (16, 16), tmp_path)
+        cache_latents(PictureFolder(folder), open_checkpoint(path), [(16, 16)], tmp_path)
 
 
 # --- kills and processes -------------------------------------------------------------------------

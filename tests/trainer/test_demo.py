@@ -19,7 +19,8 @@ from trainer.diffusion import Diffusion
 from trainer.ingredients import open_ingredients
 from trainer.losses import score_loss
 from trainer.pairs import PairPlan
-from trainer.prepare import open_source, prepare
+from trainer.prepare import prepare
+from trainer.stages import open_stages
 from trainer.student import predict
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def test_student_beats_weighted_merging_on_held_out_captions(merged: Path, tmp_p
         ],
     )
     ingredients = open_ingredients(config)
-    prepared = prepare(ingredients, open_source(config), torch.device("cpu"), torch.float32)
+    prepared = prepare(ingredients, open_stages(config)[0], torch.device("cpu"), torch.float32)
     batches = TrainingBatches(
         prepared.examples,
         prepared.student_text,

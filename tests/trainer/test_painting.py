@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,7 +57,7 @@ def painted(painter, prompt, seed):
 
 
 def test_prompts_are_dealt_out(tmp_path, painters, prompts):
-    examples = paint_latents(painters, prompts, SETTINGS, tmp_path / "cache", batch_size=2)
+    examples = paint_latents(painters, prompts, [SETTINGS], tmp_path / "cache", batch_size=2)
     captions = [examples.caption(index) for index in range(len(examples))]
     assert captions == ["a cat", "a ship", "a tree", "a dog", "a house"]
     for index, (who, seed) in enumerate([(0, 7), (0, 8), (0, 9), (1, 7), (1, 8)]):
@@ -66,7 +68,7 @@ def test_prompts_are_dealt_out(tmp_path, painters, prompts):
 
 def test_pictures_per_teacher_goes_round_with_new_noise(tmp_path, painters, prompts):
     examples = paint_latents(
-        painters, prompts, SETTINGS, tmp_path / "cache", pictures_per_teacher=7
+        painters, prompts, [SETTINGS], tmp_path / "cache", pictures_per_teacher=7
     )
     captions = [examples.caption(index) for index in range(len(examples))]
     assert captions == 2 * [*prompts.captions, "a cat", "a dog"]
@@ -75,8 +77,8 @@ def test_pictures_per_teacher_goes_round_with_new_noise(tmp_path, painters, prom
 
 def test_more_teachers_than_prompts(tmp_path, painters, prompts):
     third = painter(tmp_path / "c.safetensors", 2)
-    prompts.keys, prompts.captions = prompts.keys[:2], prompts.captions[:2]
-    examples = paint_latents([*painters, third], prompts, SETTINGS, tmp_path / "cache")
+    prompts.prompts = prompts.prompts[:2]
+    examples = paint_latents([*painters, third], prompts, [SETTINGS], tmp_path / "cache")
     assert len(examples) == 2
 
 
@@ -84,7 +86,7 @@ def test_a_new_teacher_paints_alone(tmp_path, painters, prompts):
     def folders():
         return {path.name for path in (tmp_path / "cache").iterdir()}
 
-    settings = {"settings": SETTINGS, "folder": tmp_path / "cache", "pictures_per_teacher": 2}
+    settings = {"settings": [SETTINGS], "folder": tmp_path / "cache", "pictures_per_teacher": 2}
     paint_latents(painters, prompts, **settings)
     before = folders()
     third = painter(tmp_path / "c.safetensors", 2)
@@ -102,7 +104,7 @@ def test_sdxl_is_told_the_size(tmp_path, prompts):
     checkpoint = open_checkpoint(path)
     text = TextEncoders(checkpoint)
     artist = Painter(Teacher(checkpoint, "epsilon", None, (0,)), 0, text)
-    examples = paint_latents([artist], prompts, SETTINGS, tmp_path / "cache")
+    examples = paint_latents([artist], prompts, [SETTINGS], tmp_path / "cache")
     expected = sample_latents(
         checkpoint.load_unet(),
         text.encode(["a cat"]),
@@ -114,3 +116,52 @@ def test_sdxl_is_told_the_size(tmp_path, prompts):
         time_ids=sdxl_time_ids(16, 16),
     )[0]
     torch.testing.assert_close(examples.latent(0).float(), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_a_line_says_how_it_is_painted(tmp_path, painters):
+    path = tmp_path / "lines.txt"
+    path.write_text("a cat --n rain --d 99 --s 2 --l 1\na dog\na cat --d 5\n", encoding="utf-8")
+    artist = painters[0]
+    examples = paint_latents([artist], Prompts(path), [SETTINGS], tmp_path / "cache")
+    for index, (negative, seed, steps, guidance) in enumerate(
+        [("rain", 99, 2, 1), ("bad", 8, 3, 4), ("bad", 5, 3, 4)]
+    ):
+        expected = sample_latents(
+            artist.teacher.checkpoint.load_unet(),
+            artist.text.encode([examples.caption(index)]),
+            artist.text.encode([negative]),
+            shape=SETTINGS.shape,
+            seeds=[seed],
+            steps=steps,
+            guidance=guidance,
+        )[0]
+        latent = examples.latent(index).float()
+        torch.testing.assert_close(latent, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_a_line_says_at_which_size_it_is_painted(tmp_path, painters):
+    path = tmp_path / "lines.txt"
+    path.write_text("a cat --w 32\na dog\na ship --w 16 --h 16\na tree\n", encoding="utf-8")
+    wide = replace(SETTINGS, shape=(4, 8, 16), resolution=(32, 16))
+    prompts = Prompts(path, [(16, 16), (32, 16)])
+    examples = paint_latents([painters[0]], prompts, [SETTINGS, wide], tmp_path / "cache")
+    sizes = {examples.caption(row): tuple(examples.latent(row).shape) for row in range(4)}
+    assert sizes == {
+        "a cat": (4, 8, 16),  # as its line says
+        "a dog": (4, 8, 16),  # the second line takes the second size
+        "a ship": (4, 8, 8),
+        "a tree": (4, 8, 16),
+    }
+
+
+def test_a_seed_of_its_own_goes_round_with_new_noise(tmp_path, painters):
+    path = tmp_path / "lines.txt"
+    path.write_text("a cat --d 5", encoding="utf-8")
+    examples = paint_latents(
+        [painters[0]], Prompts(path), [SETTINGS], tmp_path / "cache", pictures_per_teacher=2
+    )
+    for index, seed in enumerate([5, 6]):
+        latent = examples.latent(index).float()
+        torch.testing.assert_close(
+            latent, painted(painters[0], "a cat", seed), atol=2e-3, rtol=2e-3
+        )

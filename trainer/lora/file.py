@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
@@ -122,22 +122,26 @@ class Lora:
             ) from error
 
 
-def open_lora(path: str | Path, weight: float = 1.0) -> Lora:
+def open_lora(path: str | Path, weight: float = 1.0, besides: Collection[str] = ()) -> Lora:
     """Opens a LoRA, LoCon or LoHa in the spelling of kohya, diffusers or ComfyUI.
+
+    Args:
+        besides: tensors of the file that are no part of the LoRA.
 
     Raises:
         DmmError: the file cannot be read, is of another kind, or holds something unknown.
     """
     file = open_tensors(path)
+    own = [key for key in file if key not in besides]
     modules: dict[str, dict[str, str]] = {}
     unknown = []
-    for key in file:
+    for key in own:
         suffix = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), None)
         if suffix is None:
             unknown.append(key)
         else:
             modules.setdefault(key.removesuffix(suffix), {})[SUFFIXES[suffix]] = key
-    if other := other_kind(file):
+    if other := other_kind(own):
         kind, names = other
         raise DmmError(
             f"{path} is {kind}: {listed(names)}. LoRA, LoCon and LoHa can be used here. {MERGE_IT}"

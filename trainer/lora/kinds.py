@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from dmm.tensors import TensorFile
+from trainer.architecture import Family
 
 OTHER_KINDS = {
     "an adapter of peft's own, whose strength stands in another file": r"^base_model\.model\.",
@@ -13,6 +15,7 @@ OTHER_KINDS = {
     "a DoRA, which scales the weights besides": r"dora_scale$|lora_magnitude_vector",
     "an OFT or BOFT, which turns the weights": r"\.(oft|boft)_",
     "an (IA)³, which scales the layers' outputs": r"\.on_input$",
+    "an adapter of a merge, whose styles a LoRA has no place for": r"model_embedding\.weight$",
     "a difference of whole weights": r"\.(diff|diff_b|w_norm|b_norm|set_weight)$",
 }
 """What else it can be -> what is in one of its names. The first that is there holds."""
@@ -31,11 +34,40 @@ CONTEXT = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "SDXL"}
 
 SAID_BY_TRAINERS = ("ss_base_model_version", "modelspec.architecture")
 
+SORTED_BY = {
+    "sd1": {
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "ss_base_model_version": "sd_v1",
+    },
+    "sdxl": {
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "ss_base_model_version": "sdxl_base_v1-0",
+    },
+}
+"""What hosts sort LoRAs by."""
 
-def other_kind(file: TensorFile) -> tuple[str, list[str]] | None:
+
+def host_metadata(family: Family, base: str, rank: int) -> dict[str, str]:
+    """What hosts want to know of a LoRA; keys with `ss_` are kohya's.
+
+    Args:
+        base: the name of the checkpoint it is made for.
+        rank: of every layer; α is the same, so that nothing is scaled.
+    """
+    return {
+        **SORTED_BY[family],
+        "ss_sd_model_name": base,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(rank),
+    }
+
+
+def other_kind(keys: Iterable[str]) -> tuple[str, list[str]] | None:
     """What a file is that this trainer cannot add to a weight, and the names that tell so."""
+    keys = list(keys)
     for kind, pattern in OTHER_KINDS.items():
-        names = [key for key in file if re.search(pattern, key)]
+        names = [key for key in keys if re.search(pattern, key)]
         if names:
             return kind, names
     return None

@@ -1,0 +1,139 @@
+"""The second stage: each style is tuned on what its own teacher paints (paper, section 3.4)."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dmm.merged import read_styles
+from tests.trainer.merging import command, run_merge, saved_student, statistics, write_models
+from tests.trainer.test_merge import ENVIRONMENT, ROOT, assert_same
+from trainer.batches import TrainingBatches
+from trainer.config import load_config
+from trainer.ingredients import open_ingredients
+from trainer.pairs import PairPlan
+from trainer.prepare import prepare
+from trainer.stages import PROMPTS, open_stages
+
+SECOND = (
+    "synthesised={prompts: painted.txt, steps: 4, batch_size: 5, learning_rate: 0.002, "
+    "painting: {pictures_per_teacher: 4, steps: 2, guidance: 1, negative: ''}}"
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    path = write_models(folder)
+    (folder / "painted.txt").write_text("a cat --d 3\na boat\na hill\n", encoding="utf-8")
+    said = path.read_text(encoding="utf-8").replace("synthesised: null", SECOND.replace("=", ": "))
+    path.write_text(said, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def merged(config: Path) -> Path:
+    return run_merge(config)
+
+
+def second(merged: Path) -> Path:
+    """The second stage's folder, by the name of a merge's output."""
+    return merged.with_suffix("") / "synthesised.safetensors"
+
+
+def test_both_stages_are_in_the_statistics_and_the_recipe(merged: Path) -> None:
+    assert [line["step"] for line in statistics(merged)] == [1, 2, 3, 4, 5, 6]
+    lines = statistics(second(merged))
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert {line["learning_rate"] for line in lines} == {0.002}
+    said = read_styles(merged).recipe["config"]["synthesised"]
+    assert said["steps"] == 4 and said["prompts"] == "painted.txt"
+
+
+def test_the_second_stage_starts_from_the_student_of_the_first(config: Path, merged: Path) -> None:
+    first = saved_student(merged, 6)
+    short = run_merge(config, f"output={merged.parent}/short.safetensors", "synthesised.steps=1")
+    start, one_step = saved_student(second(short), 0), saved_student(second(short), 1)
+    assert all(torch.equal(start[name], first[name]) for name in first)
+    assert not torch.equal(one_step["unet.conv_out.weight"], start["unet.conv_out.weight"])
+
+
+def test_each_style_sees_what_its_teacher_painted_and_nothing_else(config: Path) -> None:
+    loaded = load_config(config)
+    ingredients = open_ingredients(loaded)
+    stage = open_stages(loaded)[1]
+    prepared = prepare(ingredients, stage, torch.device("cpu"), torch.float32)
+    batches = TrainingBatches(
+        prepared.examples,
+        prepared.student_text,
+        prepared.teacher_text,
+        PairPlan.of(stage.train, 3),
+        caption_dropout=0,
+        seed=0,
+    )
+    seen: dict[int, set[int]] = {}
+    for step in range(30):
+        (batch,) = batches[step]
+        assert len(set(batch.timesteps.tolist())) > 1  # noise and timestep are each pair's own
+        for style, latent in zip(batch.styles.tolist(), batch.latents, strict=True):
+            own = prepared.examples[style]
+            found = [row for row in range(len(own)) if torch.equal(own.latent(row), latent)]
+            assert len(found) == 1
+            seen.setdefault(style, set()).update(found)
+    assert seen == {style: {0, 1, 2, 3} for style in range(3)}
+
+
+CHANGES = (60, 150)  # to the disk: from about where the second stage paints to the end
+
+
+def test_killed_in_the_second_stage_it_ends_with_the_same_bits(config: Path, merged: Path) -> None:
+    output = config.parent / "killed" / "merged.safetensors"
+    words = [str(config), f"output={output}"]
+    moments = [random.randint(*CHANGES) for _ in range(3)]
+    print("moments", moments)  # pytest shows it where this fails
+    for moment in moments:
+        subprocess.run(
+            [sys.executable, "-m", "tests.trainer.kill_merge", str(moment), *words],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+        )
+    run_merge(config, f"output={output}")
+    assert_same(output, merged)
+    assert statistics(second(output)) == statistics(second(merged))
+    assert not [path for path in output.parent.rglob("*") if "partial" in path.name]
+
+
+def test_what_the_second_stage_stands_on_cannot_change_any_more(
+    config: Path, merged: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert command("merge", config, "train.learning_rate=0.1", "--overwrite") == 2
+    said = capsys.readouterr().err
+    assert str(second(merged).with_suffix("")) in said and "other teachers, data" in said
+
+
+def test_nothing_but_checkpoints(config: Path, capsys: pytest.CaptureFixture) -> None:
+    output = config.parent / "nothing" / "merged.safetensors"
+    words = [config, f"output={output}", "data=synthetic", "data.resolution=16", "data.workers=0"]
+    words += ["data.painting={steps: 1, guidance: 1, pictures_per_teacher: 2}", "synthesised=null"]
+    words.append("train.steps=1")
+    assert command("plan", *words) == 0
+    assert "6 pictures that the teachers paint in 1 steps" in capsys.readouterr().out
+    assert command("merge", *words) == 0
+    assert read_styles(output).recipe["config"]["data"]["synthetic"] is True
+
+
+def test_our_own_prompts_are_painted_1500_times_a_teacher(config: Path) -> None:
+    ours = "synthesised={prompts: null, painting: {pictures_per_teacher: 1500}}"
+    loaded = load_config(config, ["data=synthetic", ours])
+    main, fine_tune = open_stages(loaded)
+    assert main.source.captions == fine_tune.source.captions
+    assert len(set(main.source.captions)) == len(main.source) > 300
+    assert main.painting.pictures_per_teacher == fine_tune.painting.pictures_per_teacher == 1500
+    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines)) <= 100
