@@ -145,7 +145,10 @@ def write_merged(
         checkpoint: UNet, VAE and text encoders under the names of the single-file layout.
         dtype: of every floating point tensor in the file.
     """
-    tensors = ChainMap(styles.tensors(), checkpoint)
+    tensors = ChainMap(
+        styles.tensors(),
+        checkpoint,  # type: ignore[arg-type] # it asks for maps to write to, and only reads
+    )
     save_tensors(path, Stored(tensors, dtype), metadata, overwrite=overwrite)
 
 

@@ -27,7 +27,7 @@ def save_grid(path: Path, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> 
     columns = max(len(pictures) for _, pictures in rows)
     sheet = Image.new(
         "RGB",
-        (margin + columns * (width + GAP), len(rows) * (height + GAP) + GAP * len(rows)),
+        (margin + columns * (width + GAP), len(rows) * (height + 3 * GAP)),
         "white",
     )
     draw = ImageDraw.Draw(sheet)

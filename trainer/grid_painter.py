@@ -99,7 +99,8 @@ class GridPainter:
         sampling: Sampling | None = None,
     ) -> Tensor:
         config, prompts = self._ingredients.config, self._prepared.grid_prompts
-        how = sampling or Sampling(config.samples.steps, config.samples.guidance, "dpm++")
+        said = config.few_steps or config.samples  # the guidance that few steps learn
+        how = sampling or Sampling(config.samples.steps, said.guidance, "dpm++")
         device, dtype, called = self._accelerator.device, unet.dtype, unet
         if self._prepared.shown:
             shown = self._shown(style).to(device)
@@ -108,7 +109,7 @@ class GridPainter:
         return sample_latents(
             called,
             text.lookup(prompts).to(device, dtype),
-            text.lookup([config.samples.negative]).to(device, dtype),
+            text.lookup([said.negative]).to(device, dtype),
             shape=self._ingredients.latent_shape,
             seeds=[config.samples.seed + number for number in range(len(prompts))],
             steps=how.steps,

@@ -135,6 +135,13 @@ class Ingredients:
         return self.unet_parameters
 
     @cached_property
+    def frozen_parameters(self) -> int:
+        """How many numbers of the base stand still under the student."""
+        if not (self.config.train.adapter or self.is_controlnet):
+            return 0
+        return sum(tensor.numel() for tensor in self.base.unet_tensors().values())
+
+    @cached_property
     def given_styles(self) -> list[Style]:
         """Of the teachers that the config names."""
         return [

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dmm.errors import DmmError
-from dmm.merged import Styles, find_styles, read_styles
+from dmm.layouts import CONTROLNET_PREFIX
+from dmm.merged import UNET_PREFIXES, Styles, find_styles, read_styles, styles_in
 from dmm.metadata import Style, read_dmm_entry
 from dmm.tensors import TensorFile, open_tensors
 from trainer.architecture import NETWORKS, Config, Misfit
@@ -48,7 +49,8 @@ def describe(path: Path) -> str:
         if file is None or not isinstance(misfit, Misfit):
             raise
         lines, metadata = _other_file(file, str(misfit)), file.metadata
-        styles = read_styles(path) if find_styles(file) else None
+        prefixes = (*UNET_PREFIXES, CONTROLNET_PREFIX)
+        styles = styles_in(file, path, prefixes) if find_styles(file, prefixes) else None
     else:
         lines, metadata = _checkpoint(checkpoint), checkpoint.metadata
         styles = read_styles(path) if checkpoint.styles else None

@@ -12,14 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from trainer.config import Train
-from trainer.sharding import (
-    blank,
-    filled,
-    is_deepspeed,
-    is_fsdp,
-    refuse_unfit,
-    tell_deepspeed,
-)
+from trainer.sharding import blank, filled, is_deepspeed, is_fsdp, tell_deepspeed
 from trainer.student import Student
 
 
@@ -31,7 +24,6 @@ class Learner:
     """
 
     def __init__(self, config: Train, accelerator: Accelerator, student: Student) -> None:
-        refuse_unfit(config, accelerator)
         self._config, self._accelerator = config, accelerator
         self._blank = blank(student) if is_fsdp(accelerator) else None
         if config.gradient_checkpointing:

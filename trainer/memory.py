@@ -15,8 +15,7 @@ GRADIENT = 4  # bytes a parameter
 
 def student_bytes(ingredients: Ingredients) -> int:
     """What the student and its optimiser hold, activations aside."""
-    train = ingredients.config.train
-    frozen = ingredients.unet_parameters * DTYPES[train.precision].itemsize if train.adapter else 0
+    frozen = ingredients.frozen_parameters * DTYPES[ingredients.config.train.precision].itemsize
     return frozen + state_bytes(ingredients) + GRADIENT * ingredients.trained_parameters
 
 

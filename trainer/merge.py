@@ -29,6 +29,7 @@ from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.prepare import Prepared, prepare
 from trainer.processes import PATIENCE
+from trainer.sharding import refuse_unfit
 from trainer.stages import Stage, open_stages
 from trainer.student import Student
 from trainer.teachers import TeacherPool
@@ -54,7 +55,8 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
         if is_complete(config):
             return written
     accelerator = new_accelerator(config, stages[0])
-    for number in range(len(stages)):
+    for number, stage in enumerate(stages):
+        refuse_unfit(stage.train, accelerator)
         _same_run_or_refuse(ingredients, stages[: number + 1], accelerator)
     begun = [number for number, stage in enumerate(stages) if stage.is_begun]
     student = None
@@ -204,11 +206,7 @@ def new_accelerator(config: MergeConfig, stage: Stage) -> Accelerator:
         cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
-    if accelerator.num_processes > stage.train.batch_size:
-        raise DmmError(
-            f"A `batch_size` of {stage.train.batch_size} is less than a pair for each of the "
-            f"{accelerator.num_processes} processes. Raise it, or start fewer processes."
-        )
+    refuse_unfit(stage.train, accelerator)
     with writing(stage.folder):
         stage.folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers("logs")

@@ -60,7 +60,10 @@ def describe_plan(config: MergeConfig) -> str:
         ),
         ("sizes", ", ".join(f"{width} x {height}" for width, height in config.data.sizes)),
         ("cache", f"{config.cache_folder}: {_size(latents)} of latents, and the text embeddings"),
-        ("UNet", f"{ingredients.unet_parameters / 1e6:.1f} M parameters"),
+        (
+            "ControlNet" if ingredients.is_controlnet else "UNet",
+            f"{ingredients.unet_parameters / 1e6:.1f} M parameters",
+        ),
         *([("adapter", _adapter(ingredients))] if train.adapter else []),
         ("student", f"{_size(student_bytes(ingredients))} on {device}, float32 with AdamW"),
         ("teachers", f"{slots} of {len(ingredients.teachers)} on {device}: {_size(resident)}"),
@@ -134,16 +137,21 @@ def _pace(ingredients: Ingredients, device: torch.device, dtype: torch.dtype) ->
     noisy = torch.randn(1, *ingredients.latent_shape, device=device)
     timesteps = torch.full((1,), 500, device=device)
     time_ids = torch.full((1, 6), 512.0, device=device)
+    shown = None
+    if ingredients.is_controlnet:
+        width, height = ingredients.config.data.resolution
+        shown = torch.rand(1, 3, height, width, device=device)
     weights = torch.ones(1, len(ingredients.names), device=device)
     spoken, wanted = ingredients.teachers[-1].prediction_type, ingredients.base.prediction_type
     for _ in range(2):
         began = now()
         with torch.no_grad():
-            output = predict(teacher, noisy.to(dtype), timesteps, text.to(device, dtype), time_ids)
+            told = text.to(device, dtype)
+            output = predict(teacher, noisy.to(dtype), timesteps, told, time_ids, shown)
         painted = now()
         target = Diffusion(device).convert(output.float(), noisy, timesteps, spoken, wanted)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            ours, _ = student(noisy, timesteps, text, weights, time_ids)
+            ours, _ = student(noisy, timesteps, text, weights, time_ids, condition=shown)
         score_loss(ours, target).sum().backward()
         ended = now()
     return _Pace(painted - began, ended - began)

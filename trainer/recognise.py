@@ -11,6 +11,7 @@ KINDS = {
     "a LoRA, which changes a checkpoint and is none (a teacher's stands under `loras`)": (
         r"lora_(unet|te\d?|transformer)_|.*[._](lora[._](A|B|up|down)|hada_w\d|lokr_w\d)\b"
     ),
+    "a merged ControlNet": r"control_model\.model_embedding\.",
     "a ControlNet": r"control_model\.|controlnet_cond_embedding\.|input_hint_block\.",
     "a video model": r".*(time_stack|motion_modules|temporal_transformer)\.",
     "a textual inversion (an embedding of words)": r"string_to_param|emb_params$|clip_[lg]$",

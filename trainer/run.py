@@ -285,7 +285,6 @@ def evaluate(
     output = output or merged.with_name(f"{merged.stem}-evaluation")
     settings = Settings(
         prompts=prompts,
-        output=output,
         cache=cache or output.parent / "dmm-cache",
         pictures=pictures,
         size=(width, height),

@@ -26,11 +26,16 @@ def is_deepspeed(accelerator: Accelerator) -> bool:
 
 
 def refuse_unfit(train: Train, accelerator: Accelerator) -> None:
-    """Refuses what cannot be trained, saved or resumed when the student is spread.
+    """Refuses what the processes there are cannot train, save or resume.
 
     Raises:
         DmmError: which of it was asked for, and what to do instead.
     """
+    if accelerator.num_processes > train.batch_size:
+        raise DmmError(
+            f"A `batch_size` of {train.batch_size} is less than a pair for each of the "
+            f"{accelerator.num_processes} processes. Raise it, or start fewer processes."
+        )
     if not is_fsdp(accelerator) and not is_deepspeed(accelerator):
         return
     if is_fsdp(accelerator) and not accelerator.is_fsdp2:

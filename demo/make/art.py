@@ -36,12 +36,15 @@ OPENMOJI_WINDOW = "6 6 60 60"  # of its 72 x 72 grid: the wide margin would cost
 Draw = Callable[[int], Image.Image]  # pixels a side -> RGBA picture
 
 
-def fetch_packages(folder: Path) -> dict[str, Path]:
-    """Unpacks every package into ``folder`` (kept for the next run). Returns {name: its folder}."""
+def fetch_packages(folder: Path, packages: dict[str, str] = PACKAGES) -> dict[str, Path]:
+    """Unpacks packages {name: version} into ``folder``, where the next run finds them.
+
+    Returns {name: its folder}.
+    """
     npm = shutil.which("npm")
     folder.mkdir(parents=True, exist_ok=True)
     unpacked = {}
-    for name, version in PACKAGES.items():
+    for name, version in packages.items():
         archive = folder / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
         if not archive.exists():
             if npm is None:
@@ -71,10 +74,13 @@ def _draw_svg(svg: str, size: int) -> Image.Image:
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
-def iconify_set(package: Path) -> dict[str, Draw]:
-    """{code points: draw} of an Iconify package (SVG bodies in ``icons.json``)."""
+def iconify_set(package: Path, named_as: Path | None = None) -> dict[str, Draw]:
+    """{code points: draw} of an Iconify package (SVG bodies in ``icons.json``).
+
+    ``named_as`` is another package, whose names for code points hold where a set has none.
+    """
     icons = json.loads((package / "icons.json").read_text(encoding="utf-8"))
-    slugs = json.loads((package / "chars.json").read_text(encoding="utf-8"))
+    slugs = json.loads(((named_as or package) / "chars.json").read_text(encoding="utf-8"))
 
     def drawer(slug: str) -> Draw:
         icon = icons["icons"][slug]

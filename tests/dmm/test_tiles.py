@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dmm.tiles import Tiling
+from dmm.regions import Regions, resize, whole_picture
+from dmm.tiles import Tiling, crop
 
 SHAPES = [
     # height, width, tile height, tile width, overlap
@@ -76,3 +77,25 @@ def test_gaussian_weights_are_the_papers():
         for x in range(10):
             expected = gaussian(y, 6) * gaussian(x, 10)
             assert weights[y, x].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 8, 2.5])
+def test_stacked_tiles_have_their_parts_of_the_masks(scale):
+    """Two pictures with positive and negative prompt make four samples of each tile."""
+    height, width = 8, 20
+    masks = torch.rand(2, 3, round(height * scale), round(width * scale))
+    masks /= masks.sum(dim=1, keepdim=True)
+    regions = Regions(torch.randn(2, 3, 5), masks)
+    tiles = Tiling(8, 12, 4, gaussian=False, wrap=False).tiles(height, width)
+    cropped = crop(regions, tiles, samples=4)
+    assert cropped.vectors is regions.vectors
+    assert cropped.masks.shape == (4 * len(tiles), 3, 8, 12)
+    for sample, found in enumerate(cropped.masks):
+        tile, picture = tiles[sample // 4], sample % 2
+        expected = resize(masks, (height, width))[picture, :, :, tile.left : tile.left + 12]
+        assert torch.equal(found, expected)
+
+
+def test_a_style_for_the_whole_picture_is_that_of_every_tile():
+    style = whole_picture(torch.randn(5))
+    assert crop(style, Tiling(8, 8, 0, gaussian=True, wrap=False).tiles(8, 16), 2) is style

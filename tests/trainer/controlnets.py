@@ -22,7 +22,7 @@ from trainer.data import PictureFolder
 from trainer.diffusion import Diffusion
 from trainer.sampling import decode, sample_latents
 from trainer.student import predict
-from trainer.text import TextEmbedding, TextEncoders
+from trainer.text import TextEncoders
 
 DEMO = Path(__file__).parents[2] / "demo"
 BASE = DEMO / "teachers" / "twemoji.safetensors"
@@ -62,12 +62,15 @@ def train_controlnet(pictures: Path, condition: Path, steps: int, seed: int) -> 
     base, source = open_checkpoint(BASE), PictureFolder(pictures)
     unet = base.load_unet().requires_grad_(False)
     net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING).train()
-    # Not from zero, as on a large net that has days, and where there is much to be shown.
-    torch.nn.init.xavier_uniform_(net.controlnet_cond_embedding.conv_out.weight)
+    # What is shown comes through at once; a large net, which has days, begins with nothing of it.
+    embedding = net.controlnet_cond_embedding
+    for layer in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+        torch.nn.init.kaiming_normal_(layer.weight)
     controlled, diffusion = ControlledUNet(net, unet), Diffusion()
     examples = cache_latents(source, base, [(SIZE, SIZE)], pictures.parent / "cache")
     latents = torch.stack([examples.latent(index) for index in range(len(examples))]).float()
-    text = TextEncoders(base).encode(source.captions).hidden
+    # No captions, from which the base knows each of these pictures: what is shown says it all.
+    text = TextEncoders(base).encode([""] * 16)
     conditions = Conditions(source, condition)
     shown = torch.stack([conditions.picture(key, (SIZE, SIZE)) for key in source.keys])
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
@@ -75,7 +78,7 @@ def train_controlnet(pictures: Path, condition: Path, steps: int, seed: int) -> 
         rows = torch.randint(len(latents), (16,))
         noise, timesteps = torch.randn(16, *latents.shape[1:]), torch.randint(400, 1000, (16,))
         noisy = diffusion.add_noise(latents[rows], noise, timesteps)
-        output = predict(controlled, noisy, timesteps, TextEmbedding(text[rows]), None, shown[rows])
+        output = predict(controlled, noisy, timesteps, text, None, shown[rows])
         target = diffusion.convert(noise, noisy, timesteps, "epsilon", base.prediction_type)
         F.mse_loss(output, target).backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""A merged checkpoint of random weights, the teachers it names, and the command that measures it."""
+"""A merged checkpoint of random weights with its teachers, and the command that measures it."""
 
 from __future__ import annotations
 

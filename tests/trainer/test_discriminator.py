@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from tests.nets import POOLED_WIDTH, TEXT_WIDTH, small_sd1_unet, small_sdxl_unet
+from tests.trainer.test_losses import signal_and_noise
+from trainer.adversary import Adversary
+from trainer.batches import Batch
 from trainer.diffusion import Diffusion
 from trainer.discriminator import (
     Discriminator,
@@ -44,6 +50,72 @@ def test_losses_are_cross_entropies_over_twice_the_styles():
     )
     expected = cross_entropy(student, TEACHERS + STYLES) + cross_entropy(teacher, TEACHERS)
     np.testing.assert_allclose(discriminator_loss(student, teacher, TEACHERS), expected, rtol=1e-5)
+
+
+def probabilities(logits):
+    values = np.exp(logits.detach().double().numpy())
+    return values / values.sum(axis=1, keepdims=True)
+
+
+def test_the_gradients_of_the_losses():
+    """A cross-entropy's is the probabilities, less one in the place of the class."""
+    student, teacher = (torch.randn(PAIRS, 2 * STYLES, requires_grad=True) for _ in range(2))
+    student_loss(student, TEACHERS).sum().backward()
+    own = np.eye(2 * STYLES)[TEACHERS]
+    np.testing.assert_allclose(student.grad, probabilities(student) - own, rtol=1e-5, atol=1e-7)
+    student.grad = None
+    discriminator_loss(student, teacher, TEACHERS).sum().backward()
+    fake = np.eye(2 * STYLES)[TEACHERS + STYLES]
+    np.testing.assert_allclose(student.grad, probabilities(student) - fake, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(teacher.grad, probabilities(teacher) - own, rtol=1e-5, atol=1e-7)
+
+
+def test_the_adversarial_loss_reaches_what_the_student_predicts():
+    """L_adv of a prediction and its slope, against float64 and equations 11 and 12 as they stand.
+
+    On the way: x̂_0 from the predicted noise, noised anew, a UNet to its middle, convolutions.
+    """
+    unet, text, _ = sd1()
+    noisy, predicted, direction, critic_noise = torch.randn(4, PAIRS, 4, 8, 8)
+    timesteps, critic_timesteps = torch.tensor([10, 400, 700]), torch.tensor([600, 30, 200])
+    batch = Batch(
+        latents=noisy,
+        noise=noisy,
+        timesteps=timesteps,
+        teachers=TEACHERS,
+        styles=TEACHERS,
+        text=text,
+        teacher_text=[],
+        conditions=None,
+        time_ids=torch.zeros(PAIRS, 6),
+        places=torch.ones(PAIRS),
+        critic_noise=critic_noise,
+        critic_timesteps=critic_timesteps,
+    )
+    adversary = Adversary(Accelerator(cpu=True), deepcopy(unet), STYLES, 1e-5)
+    predicted.requires_grad_()
+    clean = Diffusion().predicted_x0(predicted, noisy, timesteps, "epsilon")
+    losses = adversary.student_loss(adversary.look(clean, batch), TEACHERS)
+    losses.sum().backward()
+
+    unet, head = unet.double(), deepcopy(adversary.discriminator.head).double()
+    middle = []
+    unet.mid_block.register_forward_hook(lambda _m, _i, output: middle.append(output))
+    signal, sigma = map(torch.tensor, signal_and_noise(timesteps))
+    critic_signal, critic_sigma = map(torch.tensor, signal_and_noise(critic_timesteps))
+
+    @torch.no_grad()
+    def expected(point):
+        clean = (noisy.double() - sigma * point) / signal
+        noised = critic_signal * clean + critic_sigma * critic_noise.double()
+        double = TextEmbedding(text.hidden.double())
+        predict(unet, noised, critic_timesteps, double)
+        return cross_entropy(head(middle.pop()).mean(dim=(2, 3)), TEACHERS)
+
+    point, way = predicted.detach().double(), direction.double()
+    np.testing.assert_allclose(losses.detach(), expected(point), rtol=1e-4)
+    slope = (expected(point + 1e-4 * way) - expected(point - 1e-4 * way)).sum() / 2e-4
+    assert (predicted.grad.double() * way).sum().item() == pytest.approx(slope, rel=1e-3)
 
 
 @pytest.mark.parametrize("family", [sd1, sdxl])

@@ -197,6 +197,24 @@ def test_teachers_that_are_not_this_checkpoints(
     assert "both stand for the style 'ink'" in capsys.readouterr().err
 
 
+def test_teachers_from_the_merges_own_file(merged: Path) -> None:
+    """Which alone knows of clip skip, and of prediction types that a file does not tell."""
+    teachers = [{"path": f"{name}.safetensors", "name": name} for name in NAMES]
+    teachers[1] |= {"clip_skip": 2, "prediction_type": "v_prediction"}
+    said = {
+        "base": "ink.safetensors",
+        "teachers": teachers,
+        "output": "other.safetensors",
+        "data": {"prompts": "prompts.txt", "resolution": 16},
+    }
+    config = merged.parent / "merge.yaml"
+    config.write_text(json.dumps(said), encoding="utf-8")  # which is YAML too
+    found = open_contestants(merged, config=config)
+    assert found.names == list(NAMES)
+    assert [teacher.clip_skip for teacher in found.teachers] == [None, 2, None]
+    assert found.teachers[1].prediction_type == "v_prediction"
+
+
 def test_too_few_pictures(merged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quietly(*words(merged, "--output", tmp_path, "--components", "6")) == 2
     assert "6 pictures are too few" in capsys.readouterr().err
@@ -214,6 +232,14 @@ def test_coco_captions(tmp_path: Path) -> None:
     ]
     path.write_text(json.dumps({"images": [], "annotations": annotations}), encoding="utf-8")
     assert open_prompts(path).captions == ["A cat on a mat.", "A dog."]
+
+
+def test_what_lines_say_of_how_to_paint_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat --d 7 --w 512 --h 768\n# a dog\na fox", encoding="utf-8")
+    found = open_prompts(path)
+    assert found.captions == ["a cat", "a fox"]
+    assert [(prompt.seed, prompt.size) for prompt in found.prompts] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"annotations": [{"caption": 3}]}', "{}"])

@@ -43,49 +43,67 @@ def cost_of(
         merged: the file or folder.
         files, teachers: files whose sizes are added up.
     """
-    train, painting, count = _config(recipe)
-    steps, pairs, samples, evaluations = None, None, None, None
-    if train:
-        steps = train["steps"]
-        pairs = steps * train["batch_size"]
-        samples = pairs // min(train["teachers_per_sample"] or count, count)
-        evaluations = 2 * pairs
-        if painting:
-            passes = 1 if painting["guidance"] == 1 else 2
-            painted = (painting["pictures_per_teacher"] or 0) * count
-            evaluations += painted * painting["steps"] * passes
+    stages = _stages(recipe)
+    pairs = [stage.steps * stage.batch_size for stage in stages]
+    shared = [count // stage.sharing for count, stage in zip(pairs, stages, strict=True)]
+    run = merged.with_suffix("")
+    seconds = [_seconds(folder / "stats.jsonl") for folder in (run, run / "synthesised")]
     return Cost(
-        steps=steps,
-        pairs=pairs,
-        samples=samples,
-        unet_evaluations=evaluations,
-        seconds=_seconds(merged.with_suffix("") / "stats.jsonl"),
+        steps=sum(stage.steps for stage in stages) or None,
+        pairs=sum(pairs) or None,
+        samples=sum(shared) or None,
+        unet_evaluations=2 * sum(pairs) + sum(stage.painting for stage in stages) or None,
+        seconds=sum(seconds) or None,
         merged_bytes=sum(file.stat().st_size for file in files),
         teachers_bytes=sum(file.stat().st_size for file in teachers),
     )
 
 
-def _config(recipe: Mapping[str, Any]) -> tuple[dict | None, dict | None, int]:
-    """The parts of a recipe that are needed here, where they are what our own merges write."""
+@dataclass(frozen=True)
+class _Stage:
+    """One training.
+
+    Attributes:
+        sharing: teachers that see one sample.
+        painting: UNet evaluations that went into painting its data.
+    """
+
+    steps: int
+    batch_size: int
+    sharing: int
+    painting: int
+
+
+def _stages(recipe: Mapping[str, Any]) -> list[_Stage]:
+    """What our own merges write; nothing where a recipe is somebody else's."""
     try:
-        train = recipe["config"]["train"]
-        data = recipe["config"]["data"]
-        numbers = [train["steps"], train["batch_size"], train["teachers_per_sample"] or 1]
+        config, count = recipe["config"], len(recipe["teachers"])
+        train, data = config["train"], config["data"]
+        sharing = min(train["teachers_per_sample"] or count, count)
         painting = data["painting"] if data["prompts"] else None
-        if painting:
-            numbers += [painting["pictures_per_teacher"] or 0, painting["steps"]]
-            float(painting["guidance"])
-        if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            return None, None, 0
-        return train, painting, len(recipe["teachers"])
-    except (KeyError, TypeError, ValueError):
-        return None, None, 0
+        stages = [_Stage(train["steps"], train["batch_size"], sharing, _painted(painting, count))]
+        second = config.get("synthesised")
+        if second:
+            painted = _painted(second["painting"], count)
+            stages.append(_Stage(second["steps"], second["batch_size"], 1, painted))
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        return []
+    numbers = [number for stage in stages for number in vars(stage).values()]
+    return stages if all(isinstance(number, int) and number >= 0 for number in numbers) else []
 
 
-def _seconds(statistics: Path) -> float | None:
-    """The training's seconds; each time a run went on, its clock began anew."""
+def _painted(painting: Mapping[str, Any] | None, teachers: int) -> int:
+    """Forward passes, two a step where captions guide."""
+    if not painting:
+        return 0
+    passes = 1 if painting["guidance"] == 1 else 2
+    return (painting["pictures_per_teacher"] or 0) * teachers * painting["steps"] * passes
+
+
+def _seconds(statistics: Path) -> float:
+    """A training's seconds; each time a run went on, its clock began anew."""
     if not statistics.is_file():
-        return None
+        return 0.0
     total = last = 0.0
     for line in statistics.read_text(encoding="utf-8").splitlines():
         try:
@@ -94,4 +112,4 @@ def _seconds(statistics: Path) -> float | None:
             continue
         total += seconds - last if seconds > last else seconds
         last = seconds
-    return total or None
+    return total

@@ -44,12 +44,10 @@ class Settings:
         components: principal components to compare; None = all features as they are.
         scores: names in `scores.KINDS`.
         columns: prompts that the report shows.
-        output: the report's folder.
         cache: what is painted and extracted.
     """
 
     prompts: Path
-    output: Path
     cache: Path
     pictures: int | None = None
     size: tuple[int | None, int | None] = (None, None)

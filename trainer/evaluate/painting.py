@@ -14,8 +14,8 @@ from PIL import Image
 from dmm.errors import DmmError
 from trainer.cache import Examples
 from trainer.checkpoint import Checkpoint
-from trainer.data import Prompts
 from trainer.evaluate.contestants import Contestants
+from trainer.evaluate.prompts import Texts
 from trainer.fingerprint import fingerprint, tensors_fingerprint
 from trainer.painting import Painter, PaintSettings, paint_latents
 from trainer.sampling import decode
@@ -33,7 +33,7 @@ class Studio:
         folder: the cache, where a run that was stopped goes on.
     """
 
-    prompts: Prompts
+    prompts: Texts
     pictures: int
     settings: PaintSettings
     folder: Path
@@ -119,22 +119,29 @@ class Painting:
             sets.students.append(self._set(contestants.student, row, second))
 
     def _set(self, teacher: Teacher, style: int, settings: PaintSettings) -> PictureSet:
-        studio = self._studio
-        text = TextEncoders(teacher.checkpoint, teacher.clip_skip, studio.device)
-        examples = paint_latents(
-            [Painter(teacher, style, text)],
-            studio.prompts,
-            [settings],
-            studio.folder,
-            pictures_per_teacher=studio.pictures,
-            device=studio.device,
-            dtype=studio.dtype,
-            batch_size=studio.batch_size,
-        )
-        # Pruned teachers come without a VAE, and are used with their base's.
-        own = teacher.checkpoint.vae_config is not None
-        painted_by = teacher.checkpoint if own else self._contestants.checkpoint
-        return PictureSet(examples, painted_by, studio.device)
+        studio = replace(self._studio, settings=settings)
+        return paint_set(teacher, style, studio, self._contestants.checkpoint)
+
+
+def paint_set(teacher: Teacher, style: int, studio: Studio, spare: Checkpoint) -> PictureSet:
+    """Paints one set, or finds it in the cache.
+
+    Args:
+        spare: whose VAE serves where the painter has none: pruned teachers are used with another's.
+    """
+    text = TextEncoders(teacher.checkpoint, teacher.clip_skip, studio.device)
+    examples = paint_latents(
+        [Painter(teacher, style, text)],
+        studio.prompts,
+        [studio.settings],
+        studio.folder,
+        pictures_per_teacher=studio.pictures,
+        device=studio.device,
+        dtype=studio.dtype,
+        batch_size=studio.batch_size,
+    )
+    has_vae = teacher.checkpoint.vae_config is not None
+    return PictureSet(examples, teacher.checkpoint if has_vae else spare, studio.device)
 
 
 def latent_shape(checkpoint: Checkpoint, size: tuple[int, int]) -> tuple[int, int, int]:

@@ -105,7 +105,7 @@ def _closeness(distances: Distances) -> Callable[[float], float]:
 
 
 def _excess(share: float) -> str:
-    """+3.5 %, or 4.2 × where that says more."""
+    """How far above the floor, "+3.5 %", or where that says more how many times the floor."""
     return f"{100 * share:+.1f} %" if share < 1 else f"{share + 1:.1f} ×"
 
 

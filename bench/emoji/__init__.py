@@ -1,0 +1,1 @@
+"""The emoji benchmark: ways to put many styles into one model, on the same teachers and prompts."""
