@@ -9,6 +9,7 @@ from comfyui_dmm import (
     nodes_adapter,
     nodes_apply,
     nodes_authors,
+    nodes_controlnet,
     nodes_load,
     nodes_regions,
     nodes_save,
@@ -22,6 +23,7 @@ from comfyui_dmm.routes import add_routes
 NODE_MODULES = (
     nodes_load,
     nodes_adapter,
+    nodes_controlnet,
     nodes_style,
     nodes_apply,
     nodes_regions,

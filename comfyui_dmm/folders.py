@@ -13,7 +13,8 @@ CHECKPOINTS = "checkpoints"
 STYLES = "dmm_styles"
 STYLE_FOLDERS = (STYLES, CHECKPOINTS)
 LORAS = "loras"
-FOLDERS = (*STYLE_FOLDERS, LORAS)
+CONTROL_NETS = "controlnet"
+FOLDERS = (*STYLE_FOLDERS, LORAS, CONTROL_NETS)
 
 
 def add_style_folders() -> None:

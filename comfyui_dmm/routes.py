@@ -13,8 +13,10 @@ from nodes import EXTENSION_WEB_DIRS
 
 from comfyui_dmm.folders import model_file
 from dmm.errors import DmmError
-from dmm.merged import read_styles
+from dmm.layouts import CONTROLNET_PREFIX
+from dmm.merged import UNET_PREFIXES, styles_in
 from dmm.presets import Presets
+from dmm.tensors import open_tensors
 
 WEB_FOLDER = Path(__file__).parent / "web"
 
@@ -72,10 +74,11 @@ def _mend_web_folder_name() -> None:
 def _describe(path: Path) -> dict[str, Any]:
     """The styles of a file; for a plain or a broken one, none and the reason."""
     try:
-        styles = read_styles(path)
+        styles = styles_in(open_tensors(path), path, (*UNET_PREFIXES, CONTROLNET_PREFIX))
     except DmmError as error:  # name the file, not where this computer keeps it
         return {"styles": [], "problem": str(error).replace(str(path), path.name)}
-    return {"styles": styles.names, "family": styles.family, "dim": styles.prompts.dim}
+    said = {"styles": styles.names, "family": styles.family, "dim": styles.prompts.dim}
+    return said | ({"sampling": str(styles.sampling)} if styles.sampling else {})
 
 
 def _telling_errors(handler: Handler) -> Handler:

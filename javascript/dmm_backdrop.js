@@ -17,7 +17,7 @@ var dmm = dmm || {};
         /** @param {string} tab - "txt2img" or "img2img". */
         constructor(tab) {
             this.tab = tab;
-            this.image = new Image();
+            this.load("");
             this.shown = "";
             this.width = this.height = 512;
             this.fit = FITS.COVER;
@@ -28,13 +28,19 @@ var dmm = dmm || {};
             const input = this.tab === "img2img" ? this.input() : null;
             const picture = input ?? gradioApp().querySelector(`#${this.tab}_gallery img`);
             const source = picture?.currentSrc || picture?.src || "";
-            if (source !== this.image.src) this.image.src = source;
+            if (source !== this.source) this.load(source);
             const [width, height] = this.size(input);
             const fit = input && !this.paintsPart() ? this.resizeMode() : FITS.COVER;
             const looks = [source, this.image.complete, width, height, fit].join();
             const changed = looks !== this.shown;
             Object.assign(this, { shown: looks, width, height, fit });
             return changed;
+        }
+
+        load(source) {
+            this.source = source;
+            this.image = new Image();
+            if (source) this.image.src = source;
         }
 
         get aspect() {

@@ -57,7 +57,7 @@
             const body = JSON.stringify({ style });
             const answer = await fetch("./dmm/preview", { method: "POST", headers, body });
             const said = await answer.json();
-            if (!answer.ok) return said.errors || said.detail;
+            if (!answer.ok) return said.detail || said.errors;
             const shown = TABS.flatMap(cards).filter((card) => card.dataset.name === style);
             for (const card of shown) {
                 card.querySelector("img.preview")?.remove();

@@ -36,13 +36,16 @@ var dmm = dmm || {};
         return element("input", { type: "number", min: 1, step: 1, ...properties });
     }
 
-    /** Fills a list and keeps what was chosen in it, even where it is gone. */
+    /** Fills a list and keeps what was chosen in it, if that is still there. */
     function fill(select, options) {
-        const chosen = select.dataset.chosen ?? select.value;
+        const chosen = select.value;
         select.replaceChildren(...options);
-        select.value = chosen;
+        choose(select, chosen);
+    }
+
+    function choose(select, value) {
+        select.value = value;
         if (select.selectedIndex < 0) select.selectedIndex = 0;
-        delete select.dataset.chosen;
     }
 
     class Teacher {
@@ -75,10 +78,10 @@ var dmm = dmm || {};
                 element("div", { className: "dmm-fields" }, model, remove),
                 element("div", { className: "dmm-fields" }, name, on, weight, clip_skip),
             );
-            const lora = values.lora ? `lora:${values.lora}` : "";
-            this.model.dataset.chosen = lora || (values.checkpoint ? `checkpoint:${values.checkpoint}` : "");
-            this.on.dataset.chosen = values.lora ? (values.checkpoint ?? "") : "";
             this.list();
+            choose(this.model, values.lora ? `lora:${values.lora}` : `checkpoint:${values.checkpoint}`);
+            choose(this.on, values.lora ? values.checkpoint : "");
+            this.update();
         }
 
         list() {
@@ -114,7 +117,7 @@ var dmm = dmm || {};
                 checkpoint: this.isLora ? this.on.value : this.chosen,
                 lora: this.isLora ? this.chosen : "",
                 weight: this.weight.valueAsNumber,
-                name: this.name.value || stem(this.chosen),
+                name: this.name.value,
                 clip_skip: whole(this.clipSkip),
             };
         }
@@ -146,7 +149,6 @@ var dmm = dmm || {};
             this.unload = element("input", { type: "checkbox", checked: true });
             this.output = element("p", { className: "dmm-notice" });
             this.draw();
-            this.restore();
             this.element.addEventListener("input", () => this.keep());
         }
 
@@ -218,6 +220,7 @@ var dmm = dmm || {};
             fill(this.data, kinds.map(([kind, label]) => option(kind, label)));
             this.output.textContent = `It is written to ${output}, where the WebUI finds it.`;
             for (const teacher of this.teachers) teacher.list();
+            if (!this.isRestored) this.restore();
             this.update();
         }
 
@@ -266,19 +269,19 @@ var dmm = dmm || {};
         }
 
         keep() {
-            if (this.kept) localStorage.setItem(KEPT_UNDER, JSON.stringify(this.values()));
+            if (this.isRestored) localStorage.setItem(KEPT_UNDER, JSON.stringify(this.values()));
         }
 
-        /** Shows what was kept; lists that are still empty choose it once they are filled. */
+        /** Shows what was kept. */
         restore() {
             const kept = JSON.parse(localStorage.getItem(KEPT_UNDER) ?? "{}");
-            for (const name of ["base", "data", "preset"]) this[name].dataset.chosen = kept[name] ?? "";
-            for (const name of ["prompts", "pictures", "name", "precision", "more"]) this[name].value = kept[name] ?? "";
+            for (const name of ["base", "data", "preset", "precision"]) choose(this[name], kept[name]);
+            for (const name of ["prompts", "pictures", "name", "more"]) this[name].value = kept[name] ?? "";
             for (const [name, input] of this.numbers) if (name in kept) input.value = kept[name] ?? "";
             this.perTeacher.value = kept.pictures_per_teacher ?? "";
             for (const name of ["synthesised", "unload"]) this[name].checked = kept[name] ?? true;
             for (const teacher of kept.teachers ?? [{}]) this.addTeacher(teacher);
-            this.kept = true;
+            this.isRestored = true;
         }
 
         /** Marks the field that an answer is about, "teachers.0.name"; none unmarks all. */

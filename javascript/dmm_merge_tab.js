@@ -5,7 +5,7 @@ var dmm = dmm || {};
 (function () {
     "use strict";
 
-    const LOOK_EVERY = 2000; // milliseconds
+    const LOOK_EVERY = 1000; // milliseconds
 
     /** Asks the server; `body` makes it a request that does something. */
     async function ask(path, body) {

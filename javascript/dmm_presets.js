@@ -33,7 +33,7 @@
             try {
                 const response = await fetch(`./dmm/presets${query}`, { method, ...options });
                 const answer = await response.json();
-                if (!response.ok) throw new Error(answer.errors || answer.detail);
+                if (!response.ok) throw new Error(answer.detail || answer.errors);
                 bars.forEach((bar) => bar.show(answer));
                 this.say("");
                 return true;

@@ -11,14 +11,18 @@ var dmm = dmm || {};
     const SNAP = 6; // how near the edge of the picture counts as on it, in CSS pixels
     const LEAST = 0.01; // the side of a rectangle
     const STEP = 0.01; // of an arrow key
+    const SIGMA = 0.4; // of a feather of 1, as the server blurs
+    const LABEL_WIDTH = 24; // at least, in CSS pixels
+    const LABEL_PADDING = 5;
     const CORNERS = [0, 0.5, 1].flatMap((x) => [0, 0.5, 1].map((y) => ({ x, y })));
     const HANDLES = CORNERS.filter(({ x, y }) => x !== 0.5 || y !== 0.5);
     const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
     class RegionCanvas {
         /**
-         * @param editor - has `regions`, `selected`, `brush`, `nameOf(region)`, and is told by
-         *     `select(region)`, `add(region)`, `remove(region)` and `commit()`.
+         * @param editor - has `regions`, `selected`, `brush`, `numberOf(region)`, `nameOf(region)` and
+         *     `featherOf(region)`, and is told by `select(region)`, `add(region)`, `remove(region)` and
+         *     `commit()`.
          */
         constructor(editor, backdrop) {
             this.editor = editor;
@@ -202,8 +206,10 @@ var dmm = dmm || {};
             const context = this.element.getContext("2d");
             context.scale(density, density);
             this.backdrop.draw(context, width, height);
-            for (const region of this.editor.regions) this.drawRegion(context, region, width, height);
-            const { selected } = this.editor;
+            const { regions, selected } = this.editor;
+            const placed = regions.filter(boxOf);
+            for (const region of placed) this.drawRegion(context, region, width, height);
+            for (const region of placed) this.drawLabel(context, region, width, height);
             if (selected?.rectangle) drawHandles(context, selected, width, height);
             if (selected?.mask && this.pointer) this.drawBrush(context, width, height);
         }
@@ -211,21 +217,35 @@ var dmm = dmm || {};
         drawRegion(context, region, width, height) {
             const isSelected = region === this.editor.selected;
             const box = boxOf(region);
-            if (!box) return;
             const [left, top, wide, high] = [box.x * width, box.y * height, box.width * width, box.height * height];
+            context.save();
             context.globalAlpha = isSelected ? 0.5 : 0.35;
             context.fillStyle = region.colour;
+            const soft = (this.editor.featherOf(region) * width) / this.backdrop.width;
+            // Not in all browsers, which then show hard edges; and not scaled as the rest is.
+            if (soft) context.filter = `blur(${SIGMA * soft * window.devicePixelRatio}px)`;
             if (region.mask) context.drawImage(region.mask.inColour(region.colour), 0, 0, width, height);
-            else if (region.mix || region.rectangle) context.fillRect(left, top, wide, high);
-            context.globalAlpha = 1;
-            if (!region.mask) {
-                context.strokeStyle = region.colour;
-                context.lineWidth = isSelected ? 3 : 1.5;
-                context.setLineDash(region.cell ? [6, 4] : []);
-                context.strokeRect(left, top, wide, high);
-                context.setLineDash([]);
-            }
-            drawLabel(context, region.colour, this.editor.nameOf(region), left, top, wide);
+            else if (region.mix || region.rectangle) fillBox(context, left, top, wide, high, { width, height, soft });
+            context.restore();
+            if (region.mask) return;
+            context.strokeStyle = region.colour;
+            context.lineWidth = isSelected ? 3 : 1.5;
+            context.setLineDash(region.cell ? [6, 4] : []);
+            context.strokeRect(left, top, wide, high);
+            context.setLineDash([]);
+        }
+
+        drawLabel(context, region, width, height) {
+            const box = boxOf(region);
+            const [left, top] = [box.x * width, box.y * height];
+            const room = Math.max(box.width * width, LABEL_WIDTH) - 2 * LABEL_PADDING;
+            let text = region.mix ? this.editor.nameOf(region) : `${this.editor.numberOf(region)}`;
+            context.font = "600 12px sans-serif";
+            while (text.length > 2 && context.measureText(text).width > room) text = `${text.slice(0, -2)}…`;
+            context.fillStyle = region.colour;
+            context.fillRect(left, top, context.measureText(text).width + 2 * LABEL_PADDING, 18);
+            context.fillStyle = "#fff";
+            context.fillText(text, left + LABEL_PADDING, top + 13);
         }
 
         drawBrush(context, width, height) {
@@ -282,6 +302,14 @@ var dmm = dmm || {};
         rectangle.y = Math.min(Math.max(y, 0), 1 - rectangle.height);
     }
 
+    /** Fills a box, and beyond the picture where it touches its edge: only inner borders are soft. */
+    function fillBox(context, left, top, wide, high, { width, height, soft }) {
+        const [right, bottom] = [left + wide, top + high];
+        const from = [left < 1 ? -2 * soft : left, top < 1 ? -2 * soft : top];
+        const to = [right > width - 1 ? width + 2 * soft : right, bottom > height - 1 ? height + 2 * soft : bottom];
+        context.fillRect(...from, to[0] - from[0], to[1] - from[1]);
+    }
+
     function drawHandles(context, { rectangle, colour }, width, height) {
         for (const handle of HANDLES) {
             const { x, y } = on(rectangle, handle);
@@ -292,17 +320,6 @@ var dmm = dmm || {};
             context.lineWidth = 2;
             context.strokeRect(...box);
         }
-    }
-
-    function drawLabel(context, colour, text, left, top, width) {
-        context.font = "600 12px sans-serif";
-        const room = Math.max(width - 4, 20);
-        let shown = text;
-        while (shown.length > 1 && context.measureText(shown).width + 10 > room) shown = shown.slice(0, -1);
-        context.fillStyle = colour;
-        context.fillRect(left, top, context.measureText(shown).width + 10, 18);
-        context.fillStyle = "#fff";
-        context.fillText(shown, left + 5, top + 13);
     }
 
     Object.assign(dmm, { RegionCanvas });

@@ -17,7 +17,7 @@ var dmm = dmm || {};
         /**
          * @param panel - the element to fill.
          * @param tab - "txt2img" or "img2img".
-         * @param textboxes - `regions`, `columns`, `rows` and `mix`, that of the picture.
+         * @param textboxes - `regions`, `columns`, `rows`, `feather`, and `mix`, that of the picture.
          */
         constructor(panel, tab, textboxes) {
             this.textboxes = textboxes;
@@ -27,6 +27,7 @@ var dmm = dmm || {};
             this.names = [];
             this.history = [];
             this.shown = null; // the text that is shown
+            this.feather = "0";
             this.backdrop = new dmm.Backdrop(tab);
             this.canvas = new dmm.RegionCanvas(this, this.backdrop);
             this.tools = new dmm.RegionTools(this);
@@ -61,7 +62,8 @@ var dmm = dmm || {};
 
         /** Follows the textboxes, and the picture behind. */
         read() {
-            const looksNew = this.backdrop.look();
+            const looksNew = this.backdrop.look() || this.feather !== this.textboxes.feather.value;
+            this.feather = this.textboxes.feather.value;
             const { regions, columns, rows } = this.textboxes;
             const text = [regions.value, columns.value, rows.value].join("\u0000");
             if (text !== this.shown) {
@@ -74,14 +76,17 @@ var dmm = dmm || {};
 
         parse() {
             const before = this.regions.indexOf(this.selected);
-            const known = new Map(this.regions.filter((region) => region.mask).map((region) => [region.png, region.mask]));
+            const known = new Map(this.regions.map(({ png, mask }) => [png, mask]));
             const cells = dmm.cellsOf(this.textboxes.columns.value, this.textboxes.rows.value);
             const lines = dmm.parseRegions(this.textboxes.regions.value);
             const placed = lines.filter(({ rectangle, png, unread }) => rectangle || png || unread);
             const mixes = lines.filter((line) => !placed.includes(line)).map(({ mix }) => mix);
+            const tooMany = mixes.splice(cells.length).filter(Boolean);
+            const ofCells = cells.map((cell, index) => ({ cell, mix: mixes[index] ?? "" }));
             this.regions = [
                 // One cell is the whole picture: shown only where something is said of it.
-                ...cells.map((cell, index) => ({ cell, mix: mixes[index] ?? "" })).filter(({ mix }) => mix || cells.length > 1),
+                ...ofCells.filter(({ mix }) => mix || cells.length > 1),
+                ...tooMany.map((mix) => ({ mix: "", unread: mix })),
                 ...placed,
             ];
             for (const region of placed.filter(({ png }) => png)) this.readMask(region, known.get(region.png));
@@ -153,9 +158,17 @@ var dmm = dmm || {};
             this.commit();
         }
 
+        /** In pixels of the picture. */
+        featherOf(region) {
+            return region.feather ?? Number(this.feather);
+        }
+
+        numberOf(region) {
+            return this.regions.indexOf(region) + 1;
+        }
+
         nameOf(region) {
-            const number = this.regions.indexOf(region) + 1;
-            return `${number} ${region.unread ?? (region.mix || "as the picture")}`;
+            return `${this.numberOf(region)} ${region.unread ?? (region.mix || "as the picture")}`;
         }
 
         refresh() {

@@ -10,8 +10,6 @@ var dmm = dmm || {};
 (function () {
     "use strict";
 
-    const LINE = /^(|.*?\s)@\s*(?:mask\s+(\S+)|(.*?))(?:\s+feather\s+(\d+))?$/;
-
     /**
      * Every line has a mix, and one of: a rectangle, the base64 of a mask, or neither for a cell.
      * One that makes no sense is kept as it is, for the server to say so.
@@ -21,13 +19,16 @@ var dmm = dmm || {};
     }
 
     function parseLine(line) {
-        const said = LINE.exec(line.trim());
-        if (!said) return { mix: line.trim() };
-        const [, mix, png, sides, feather] = said;
-        const region = { mix: mix.trim(), feather: feather === undefined ? null : Number(feather) };
-        if (png) return { ...region, png };
-        const [x, y, width, height, ...more] = sides.split(",").map(Number);
-        const makesSense = width > 0 && height > 0 && Number.isFinite(x + y) && !more.length;
+        line = line.trim();
+        const at = line.lastIndexOf("@");
+        if (at < 0 || (at > 0 && line[at - 1].trim())) return { mix: line };
+        const words = line.slice(at + 1).trim().split(/\s+/);
+        const region = { mix: line.slice(0, at).trim(), feather: null };
+        if (words.at(-2) === "feather") region.feather = Number(words.splice(-2)[1]);
+        if (words[0] === "mask" && words.length > 1) return { ...region, png: words.slice(1).join("") };
+        const [x, y, width, height, ...more] = words.join("").split(",").map(Number);
+        const numbers = [x, y, width, height, region.feather ?? 0];
+        const makesSense = numbers.every(Number.isFinite) && width > 0 && height > 0 && !more.length;
         return makesSense ? { ...region, rectangle: { x, y, width, height } } : { mix: "", unread: line };
     }
 

@@ -1,12 +1,14 @@
-// The "DMM styles" accordion: a slider for each style of the chosen checkpoint, and regions.
+// The "DMM styles" accordion: a slider for each style of the chosen checkpoint, or of the adapter
+// in the prompt, and regions.
 
 (function () {
     "use strict";
 
     const CHECKPOINT = "#setting_sd_model_checkpoint input, .model_selection input";
 
-    const tabs = []; // what follows the checkpoint and the textboxes of a tab
-    let checkpoint = null;
+    const LORA = /<lora:[^:>]+(?=[^>]*>)/g; // without its weight
+
+    const tabs = []; // each with what follows its textboxes, the checkpoint and the prompt
 
     function findTabs() {
         for (const tab of ["txt2img", "img2img"]) {
@@ -14,27 +16,33 @@
             const textbox = (item) => find(item)?.querySelector("textarea, input");
             if (!find("sliders") || !textbox("mix")) continue;
             const [mix, regions] = [textbox("mix"), textbox("regions")];
-            const layout = { columns: textbox("columns"), rows: textbox("rows") };
-            tabs.push(new dmm.Sliders(find("sliders"), mix));
-            tabs.push(new dmm.RegionEditor(find("region_editor"), tab, { mix, regions, ...layout }));
+            const [columns, rows, feather] = ["columns", "rows", "feather"].map(textbox);
+            const followers = [
+                new dmm.Sliders(find("sliders"), mix),
+                new dmm.RegionEditor(find("region_editor"), tab, { mix, regions, columns, rows, feather }),
+            ];
+            tabs.push({ followers, prompt: gradioApp().querySelector(`#${tab}_prompt textarea`), asked: null });
         }
     }
 
-    async function followCheckpoint() {
-        const chosen = gradioApp().querySelector(CHECKPOINT)?.value ?? "";
-        if (chosen === checkpoint) return;
-        checkpoint = chosen;
-        const [names, notice] = chosen ? await askForStyles(chosen) : [[], "No checkpoint is chosen."];
-        if (chosen !== checkpoint) return; // another was chosen in the meantime
-        for (const sliders of tabs) sliders.show(names, notice);
+    async function followFiles(tab) {
+        const checkpoint = gradioApp().querySelector(CHECKPOINT)?.value ?? "";
+        const loras = tab.prompt?.value.match(LORA) ?? [];
+        const query = new URLSearchParams({ checkpoint, prompt: loras.map((lora) => `${lora}>`).join("") });
+        const asked = query.toString();
+        if (asked === tab.asked) return;
+        tab.asked = asked;
+        const [names, notice] = checkpoint ? await askForStyles(asked) : [[], "No checkpoint is chosen."];
+        if (asked !== tab.asked) return; // another was chosen in the meantime
+        for (const follower of tab.followers) follower.show(names, notice);
     }
 
-    async function askForStyles(chosen) {
+    async function askForStyles(query) {
         try {
-            const answer = await fetch(`./dmm/styles?checkpoint=${encodeURIComponent(chosen)}`);
+            const answer = await fetch(`./dmm/styles?${query}`);
             const said = await answer.json();
             if (!answer.ok) return [[], said.errors || said.detail];
-            if (said.styles.length) return [said.styles, ""];
+            if (said.styles.length) return [said.styles, said.sampling ? `Made for ${said.sampling}.` : ""];
             return [[], `${said.checkpoint} is a plain checkpoint without styles, so it paints as ever.`];
         } catch (error) {
             return [[], `The styles could not be read: ${error.message}`];
@@ -45,8 +53,10 @@
     onUiLoaded(function () {
         findTabs();
         setInterval(function () {
-            followCheckpoint();
-            for (const sliders of tabs) sliders.read();
+            for (const tab of tabs) {
+                followFiles(tab);
+                for (const follower of tab.followers) follower.read();
+            }
         }, 200);
     });
 })();

@@ -10,9 +10,8 @@ from typing import Any
 from modules.ui_extra_networks import ExtraNetworksPage, quote_js
 
 from dmm.errors import DmmError
-from dmm.merged import Styles
 from sd_webui_dmm import previews, tags
-from sd_webui_dmm.checkpoints import chosen_file, styles_of
+from sd_webui_dmm.checkpoints import chosen_file, chosen_styles
 from sd_webui_dmm.folders import PREVIEWS_FOLDER
 
 _TOOLS = """<div class="dmm-previews" data-checkpoint="{checkpoint}">
@@ -38,8 +37,12 @@ class StyleCards(ExtraNetworksPage):
         self._problem = ""
 
     def list_items(self) -> Iterator[dict[str, Any]]:
-        styles = self._styles()
-        files = previews.preview_files(styles) if styles else {}
+        self._file, self._problem = chosen_file(), ""
+        try:
+            files = previews.preview_files(chosen_styles())
+        except DmmError as error:
+            self._problem = str(error)
+            return
         for index, (name, file) in enumerate(files.items()):
             yield self._card(name, index, file)
 
@@ -70,20 +73,8 @@ class StyleCards(ExtraNetworksPage):
             label=_LABEL,
             title=_TITLE,
             hidden="" if self.items else "hidden",
-            notice="" if self.items else html.escape(self._problem),
+            notice=html.escape(self._problem),
         )
-
-    def _styles(self) -> Styles | None:
-        self._file = file = chosen_file()
-        if file is None:
-            self._problem = "There is no checkpoint."
-            return None
-        self._problem = f"{file.name} is a plain checkpoint without styles."
-        try:
-            return styles_of(file)
-        except DmmError as error:
-            self._problem = str(error)
-            return None
 
     def _card(self, name: str, index: int, file: Path) -> dict[str, Any]:
         return {

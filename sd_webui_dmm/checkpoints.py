@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from modules import sd_models, sd_unet, shared
 from torch import nn
@@ -11,6 +12,8 @@ from torch import nn
 from dmm.errors import DmmError
 from dmm.merged import Styles, find_styles, side_file, styles_in
 from dmm.tensors import open_tensors
+
+_CHOICE = "sd_model_checkpoint"  # the host's setting
 
 
 def loaded_file() -> Path:
@@ -22,13 +25,36 @@ def loaded_file() -> Path:
     return Path(shared.sd_model.sd_checkpoint_info.filename)
 
 
-def chosen_file() -> Path | None:
-    """The file of the checkpoint that the user has chosen, loaded or not; None without any."""
+def chosen_file(p: Any = None) -> Path | None:
+    """The file of the checkpoint that will paint, loaded or not; None where there is none.
+
+    Args:
+        p: the host's StableDiffusionProcessing, whose settings may override the user's choice.
+    """
+    overridden = p and sd_models.checkpoint_aliases.get(p.override_settings.get(_CHOICE))
     try:
-        info = sd_models.select_checkpoint()
+        info = overridden or sd_models.select_checkpoint()
     except FileNotFoundError:
         return None
     return Path(info.filename) if info else None
+
+
+def chosen_styles(p: Any = None) -> Styles:
+    """The styles of the checkpoint that will paint.
+
+    Args:
+        p: as in `chosen_file`.
+
+    Raises:
+        DmmError: it has none, or there is no checkpoint.
+    """
+    file = chosen_file(p)
+    if file is None:
+        raise DmmError("There is no checkpoint. Put a merged one into the host's models folder.")
+    styles = styles_of(file)
+    if styles is None:
+        raise DmmError(f"{file.name} is a plain checkpoint without styles. Choose a merged one.")
+    return styles
 
 
 def diffusion_model() -> nn.Module:

@@ -17,7 +17,7 @@ from PIL import Image
 from dmm.errors import DmmError
 
 PROMPTS = "prompts.txt"  # beside the merge's YAML file
-PICTURES, TYPED, SYNTHETIC = "pictures", "prompts", "synthetic"
+PICTURES, SYNTHETIC = "pictures", "synthetic"  # kinds of data; the third is prompts
 
 # Fields of the page that are whole numbers, and the keys of the trainer's config.
 NUMBERS = {
@@ -28,15 +28,8 @@ NUMBERS = {
     "pictures_per_teacher": "data.painting.pictures_per_teacher",
 }
 # What "More settings" may set; the rest has fields of its own, names files, or makes no checkpoint.
-MORE = (
-    "train",
-    "samples",
-    "export",
-    "data.painting",
-    "data.buckets",
-    "data.workers",
-    "synthesised",
-)
+DATA = ("data.painting", "data.buckets", "data.workers")
+MORE = ("train", "synthesised", "samples", "export", *DATA)
 NOT_MORE = ("synthesised.prompts", "train.adapter")
 
 _UNFIT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$')  # on one system or another

@@ -88,12 +88,16 @@ def runs() -> list[str]:
 
 
 def status(name: str) -> dict[str, Any]:
-    """How a run stands; see `trainer_process.Status`."""
+    """How a run stands; see `trainer_process.Status`.
+
+    Returns:
+        That, with the "output" file's name, and whether the host's page can choose it by it.
+    """
     run = _known(name)
     said = run.status()
-    if said.state == "finished" and run.output.name not in _models().checkpoints:
+    if said.state == "finished" and not _is_listed(run.output):
         sd_models.list_models()
-    return asdict(said) | {"output": run.output.name}
+    return asdict(said) | {"output": run.output.name, "selectable": _is_found_by_name(run.output)}
 
 
 def picture(name: str, file: str) -> Response:
@@ -223,6 +227,18 @@ def _models() -> Models:
     files = shared.walk_files(folder, allowed_extensions=MODEL_SUFFIXES)
     loras = {Path(file).relative_to(folder).as_posix(): Path(file) for file in files}
     return Models(checkpoints, loras, _output_folder(), MERGES_FOLDER)
+
+
+def _is_listed(checkpoint: Path) -> bool:
+    files = [info.filename for info in sd_models.checkpoints_list.values()]
+    return checkpoint.name in {Path(file).name for file in files}
+
+
+def _is_found_by_name(checkpoint: Path) -> bool:
+    # Forge takes the first name that holds the wanted one: "my ink.safetensors" for "ink…".
+    matched = getattr(sd_models, "match_checkpoint_to_name", str)(checkpoint.name)
+    info = sd_models.get_closet_checkpoint_match(matched)
+    return info is not None and Path(info.filename).name == checkpoint.name
 
 
 def _presets() -> dict[str, Any]:

@@ -16,7 +16,8 @@ from dmm.merged import Styles
 from dmm.regions import Regions
 from dmm.schedules import PerPicture, Plan
 from sd_webui_dmm import api, changes, settings, tags
-from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
+from sd_webui_dmm.adapters import adapter_in, notice_of, styles_in_use
+from sd_webui_dmm.checkpoints import diffusion_model, loaded_file
 from sd_webui_dmm.errors import DmmStylesError
 from sd_webui_dmm.request import SEPARATE, Request
 from sd_webui_dmm.tiles import styled_in_tiles, tiler
@@ -47,7 +48,9 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
         return
     error, request = None, settings.default_request()
     try:
-        styles = styles_of(loaded_file())
+        styles = styles_in_use(loaded_file(), p.all_prompts)
+        if notice := notice_of(adapter_in(p.all_prompts[0])):
+            p.comment(notice)
         if styles is None:
             if enabled and by_hand:
                 raise DmmError(_NO_STYLES_TO_PAINT_IN.format(loaded_file().name))
@@ -212,19 +215,24 @@ class Sampling:
         return plan.at(self._progress)
 
     def _plan_now(self, part_prompt: str = "") -> Plan | None:
-        styles = styles_of(loaded_file())
+        styles = styles_in_use(loaded_file(), self._prompts)
         if styles is None:
             self._p.comment(_NO_STYLES.format(loaded_file().name))
             return None
         check_fits(diffusion_model(), styles.family, styles.prompts.dim)
         return self._plan_of_batch(styles, part_prompt)
 
+    @property
+    def _prompts(self) -> list[str]:
+        """Of the batch, in this pass."""
+        p = self._p
+        prompts = p.all_hr_prompts if self._in_hires_pass else p.all_prompts
+        return prompts[p.iteration * p.batch_size : (p.iteration + 1) * p.batch_size]
+
     def _plan_of_batch(self, styles: Styles, part_prompt: str) -> Plan:
         """The styles of the batch: a prompt's tags go before the accordion's mix, and those of a
         part's own prompt before them."""
-        p = self._p
-        prompts = p.all_hr_prompts if self._in_hires_pass else p.all_prompts
-        prompts = prompts[p.iteration * p.batch_size : (p.iteration + 1) * p.batch_size]
+        p, prompts = self._p, self._prompts
         tagged = tags.mix_in(part_prompt)
         mixes = [tagged or tags.mix_in(prompt) or self._request.mix for prompt in prompts]
         plans = {

@@ -22,6 +22,7 @@ MASK_SIDE = 128
 """The longer side of a painted mask: as fine as the latents of a picture of 1024 pixels."""
 
 _MASK_STEPS = 15  # of grey, so that a mask in an infotext is a few hundred letters
+_MOST_PIXELS = 8192**2
 _TOLERANCE = 1e-3  # fractions written by hand need not add up to 1
 
 
@@ -95,6 +96,7 @@ class Mask:
         try:
             file = io.BytesIO(base64.b64decode(text, validate=True))
             with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as picture:
+                _check_size(picture)
                 picture = _white(picture)
         except (binascii.Error, ValueError, OSError, Image.DecompressionBombError):
             raise DmmError(
@@ -128,6 +130,13 @@ class Mask:
 def _span(start: float, length: float, pixels: int) -> slice:
     first = min(max(round(start * pixels), 0), pixels - 1)
     return slice(first, max(round((start + length) * pixels), first + 1))
+
+
+def _check_size(picture: Image.Image) -> None:
+    """Before it is read: a small file may unfold to a picture that fills the memory."""
+    width, height = picture.size
+    if width * height > _MOST_PIXELS:
+        raise DmmError(f"The mask is {width}×{height} pixels. Give one of 8192×8192 at most.")
 
 
 def _white(picture: Image.Image) -> Image.Image:

@@ -14,7 +14,7 @@ from dmm.errors import DmmError
 from dmm.merged import Styles
 from dmm.mixes import format_mix
 from sd_webui_dmm import painting, settings
-from sd_webui_dmm.checkpoints import loaded_file, styles_of
+from sd_webui_dmm.checkpoints import chosen_styles
 from sd_webui_dmm.folders import PREVIEWS_FOLDER
 from sd_webui_dmm.request import Request
 
@@ -44,7 +44,7 @@ def preview_files(styles: Styles) -> dict[str, Path]:
 
 
 def paint(name: str) -> Path:
-    """Paints and keeps the picture of a style of the loaded checkpoint.
+    """Paints and keeps the picture of a style of the chosen checkpoint.
 
     Raises:
         DmmError: the checkpoint has no such style, or the host was told to stop.
@@ -58,13 +58,11 @@ def paint(name: str) -> Path:
 
 
 def _paint(name: str) -> Path:
-    model = shared.sd_model  # loads it, where nothing has been painted yet
-    styles = styles_of(loaded_file())
-    if styles is None or name not in styles.names:
-        raise DmmError(f"{loaded_file().name} has no style {name!r}. Refresh the cards.")
+    styles = chosen_styles()
+    if name not in styles.names:
+        raise DmmError(f"There is no style {name!r} in this file. Refresh the cards.")
     width, height = _size(styles)
     job = processing.StableDiffusionProcessingTxt2Img(
-        sd_model=model,
         prompt=settings.preview_prompt(),
         width=width,
         height=height,

@@ -12,15 +12,10 @@ Lines without a place are for the cells of the layout, row by row.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from dmm.errors import DmmError
 from sd_webui_dmm.places import Mask, Rectangle
-
-_LINE = re.compile(
-    r"(?P<mix>|.*?\s)@\s*(?:mask\s+(?P<mask>\S+)|(?P<rectangle>.*?))(\s+feather\s+(?P<feather>\S+))?"
-)
 
 
 @dataclass(frozen=True)
@@ -52,14 +47,21 @@ def parse_region(line: str) -> Region:
     Raises:
         DmmError: what follows the @ is no place in the picture, or the feather is no number.
     """
-    said = _LINE.fullmatch(line.strip())
-    if said is None:
-        return Region(line.strip())
-    place = Mask.parse(said["mask"]) if said["mask"] else Rectangle.parse(said["rectangle"])
-    return Region(said["mix"].strip(), place, _parse_feather(said["feather"]))
+    line = line.strip()
+    mix, at, place = line.rpartition("@")
+    if not at or (mix and not mix[-1].isspace()):
+        return Region(line)
+    words = place.split()
+    feather = None
+    if words[-2:-1] == ["feather"]:
+        feather = _parse_feather(words[-1])
+        words = words[:-2]
+    if words[:1] == ["mask"]:
+        return Region(mix.strip(), Mask.parse("".join(words[1:])), feather)
+    return Region(mix.strip(), Rectangle.parse(" ".join(words)), feather)
 
 
-def _parse_feather(text: str | None) -> int | None:
-    if text is not None and not text.isdecimal():
+def _parse_feather(text: str) -> int:
+    if not text.isdecimal():
         raise DmmError(f"The feather {text!r} of a region is not a whole number of pixels.")
-    return None if text is None else int(text)
+    return int(text)

@@ -14,7 +14,8 @@ from modules import sd_models
 from dmm.errors import DmmError
 from dmm.presets import Preset, Presets
 from sd_webui_dmm import previews
-from sd_webui_dmm.checkpoints import chosen_file, styles_of
+from sd_webui_dmm.adapters import styles_in_use
+from sd_webui_dmm.checkpoints import chosen_file
 from sd_webui_dmm.folders import PRESETS_FILE
 
 
@@ -38,21 +39,24 @@ def logged_in(app: FastAPI) -> list[Any]:
     return [Depends(route.endpoint) for route in checks][:1]
 
 
-def style_names(checkpoint: str = "") -> dict[str, Any]:
+def style_names(checkpoint: str = "", prompt: str = "") -> dict[str, Any]:
     """The names of a checkpoint's styles, none for a plain one.
 
     Args:
         checkpoint: its title or name, as the host lists it; empty for the one that is chosen.
+        prompt: what will be painted; an adapter's styles go before the checkpoint's.
 
     Returns:
-        ``{"checkpoint": "merged", "styles": ["ink", "anime"]}``
+        ``{"checkpoint": "merged", "styles": ["ink", "anime"]}``, and how to sample a file that
+        was made for few steps: ``"sampling": "4 steps, CFG 1, sampler LCM"``.
     """
     file = _file_of(checkpoint) if checkpoint else chosen_file()
     if file is None:
         raise HTTPException(404, f"There is no checkpoint {checkpoint!r}.")
     with _telling_errors():
-        styles = styles_of(file)
-    return {"checkpoint": file.stem, "styles": styles.names if styles else []}
+        styles = styles_in_use(file, [prompt])
+    said = {"checkpoint": file.stem, "styles": styles.names if styles else []}
+    return said | ({"sampling": str(styles.sampling)} if styles and styles.sampling else {})
 
 
 def _file_of(checkpoint: str) -> Path | None:
@@ -84,7 +88,7 @@ async def delete_preset(name: str) -> dict[str, Preset]:
 
 
 def paint_preview(style: str = Body(embed=True)) -> dict[str, str]:
-    """Paints the picture of a style of the loaded checkpoint; the answer has its address."""
+    """Paints the picture of a style of the chosen checkpoint; the answer has its address."""
     with _telling_errors():
         path = previews.paint(style)
     address = urlencode({"filename": path.as_posix(), "mtime": path.stat().st_mtime})

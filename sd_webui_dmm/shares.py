@@ -44,5 +44,6 @@ def shares(
 
 
 def _mask(region: Region, soft: int, window: Window) -> Tensor:
-    pixels = soft if region.feather is None else region.feather
-    return feather(region.place.mask(window.mask_size), round(pixels * window.scale))
+    mask = region.place.mask(window.mask_size)
+    pixels = round((soft if region.feather is None else region.feather) * window.scale)
+    return feather(mask, pixels) if pixels else mask

@@ -17,7 +17,8 @@ from PIL import Image
 from dmm.errors import DmmError
 from dmm.mixes import format_mix
 from sd_webui_dmm import changes
-from sd_webui_dmm.checkpoints import loaded_file, styles_of
+from sd_webui_dmm.adapters import adapter_in
+from sd_webui_dmm.checkpoints import chosen_styles, styles_of
 from sd_webui_dmm.errors import DmmStylesError
 
 NO_STYLE, EQUAL_MIX = "no style", "equal mix"
@@ -44,7 +45,7 @@ def paint(p: Any, no_style: bool, equal_mix: bool) -> processing.Processed:
     Raises:
         DmmStylesError: the checkpoint has no styles.
     """
-    mixes = _mixes(no_style, equal_mix)
+    mixes = _mixes(p, no_style, equal_mix)
     processing.fix_seed(p)
     p.batch_size = p.n_iter = 1
     state.job_count = len(mixes)
@@ -61,19 +62,16 @@ def paint(p: Any, no_style: bool, equal_mix: bool) -> processing.Processed:
     return _with_grid(p, painted) if painted else processing.Processed(p, [])
 
 
-def _mixes(no_style: bool, equal_mix: bool) -> dict[str, str]:
+def _mixes(p: Any, no_style: bool, equal_mix: bool) -> dict[str, str]:
     """The mix of each picture by its label."""
     try:
-        styles = styles_of(loaded_file())
-        if styles is None:
-            raise DmmError(
-                f"{loaded_file().name} is a plain checkpoint without styles. Choose a merged one."
-            )
+        adapter = adapter_in(p.prompt)
+        names = (styles_of(adapter) if adapter else chosen_styles(p)).names
     except DmmError as error:
         raise DmmStylesError(str(error)) from None
     mixes = {NO_STYLE: ""} if no_style else {}
-    mixes |= {name: format_mix({name: 1.0}) for name in styles.names}
-    return mixes | ({EQUAL_MIX: format_mix(dict.fromkeys(styles.names, 1.0))} if equal_mix else {})
+    mixes |= {name: format_mix({name: 1.0}) for name in names}
+    return mixes | ({EQUAL_MIX: format_mix(dict.fromkeys(names, 1.0))} if equal_mix else {})
 
 
 def _with_grid(p: Any, painted: dict[str, processing.Processed]) -> processing.Processed:

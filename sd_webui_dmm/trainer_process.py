@@ -44,6 +44,7 @@ _TQDM = {
 }
 _BAR = re.compile(r"(?P<task>.*?):? (?P<percent>[\d.]+)% \((?P<done>.+)\), (?P<left>\S+) left")
 _ERROR = re.compile(r"^Error: ", re.MULTILINE)
+_STOPPED = re.compile(r"^Stopped after .* saved\.", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Status:
     """How a run stands.
 
     Attributes:
-        message: why it failed.
+        message: why it failed, or where it stopped.
         task: what the trainer does now, "Training".
         percent: of that, done.
         done: the same in its own words, "110 of 900".
@@ -163,9 +164,17 @@ class MergeRun:
             state = "stopped" if asked_to_stop and not _ERROR.search(said) else "failed"
         bars = [bar for line in lines if (bar := _BAR.fullmatch(line))]
         bar = bars[-1].groupdict() if bars and is_running else {}
+        message = ""
+        if state == "failed" and str(self.output) in log:
+            message = f"It was finished, but {self.output} is gone. Resume it to write that again."
+        elif state == "failed":
+            message = _reason(said)
+        elif state == "stopped":
+            saved = _STOPPED.search(said)
+            message = saved[0] if saved else "Stopped before its first step."
         return Status(
             state=state,
-            message=_reason(said) if state == "failed" else "",
+            message=message,
             task=bar.get("task", ""),
             percent=float(bar.get("percent", 0)),
             done=bar.get("done", ""),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dmm.regions import Size
 
-MASK_SIDE = 1536
+MASK_SIDE = 1024
 """Regions of larger pictures are drawn smaller: their masks shrink to the latents' size anyhow."""
 
 _LATENT = 8  # pixels

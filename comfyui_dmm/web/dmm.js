@@ -7,13 +7,17 @@ import { showList } from "./style_batch.js";
 import { setUpMix, showSliders } from "./style_mix.js";
 import { showNames } from "./style_picker.js";
 import { loadTexts, text } from "./texts.js";
-import { allNodes, stylesFile } from "./upstream.js";
+import { allNodes, ownFile, stylesFile } from "./upstream.js";
 import { calling } from "./widgets.js";
 
 const NODES = {
   DMM_StyleMix: { setUp: setUpMix, show: showSliders },
   DMM_StyleBatch: { show: showList },
-  DMM_Style: { show: showNames },
+  DMM_Style: { show: (node, view) => showNames(node, "style", view) },
+  DMM_ControlNetLoader: {
+    show: (node, view) => showNames(node, "control", view),
+    file: ownFile,
+  },
 };
 
 /** What each node shows now, so that a change elsewhere in the graph redraws nothing. */
@@ -50,7 +54,8 @@ function refreshAll() {
 
 async function refresh(node) {
   if (!node.graph || app.configuringGraph) return;
-  const file = stylesFile(node, "styles");
+  const { file: fileOf = stylesOf } = NODES[node.comfyClass];
+  const file = fileOf(node);
   const fed = node.inputs.map((input) => input.link != null);
   const state = JSON.stringify([file ?? String(file), fed]);
   if (shown.get(node) === state) return;
@@ -58,6 +63,8 @@ async function refresh(node) {
   const view = await viewOf(file);
   if (shown.get(node) === state) NODES[node.comfyClass].show(node, view);
 }
+
+const stylesOf = (node) => stylesFile(node, "styles");
 
 async function viewOf(file) {
   if (file === null) return { problem: text("connectLoader") };

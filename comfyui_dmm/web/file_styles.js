@@ -6,7 +6,8 @@ const answers = new Map();
 
 /**
  * @param file its name, and the model folders it may lie in, first come first served.
- * @returns a promise of {styles}, and of {problem} where there are none: why, in words.
+ * @returns a promise of {styles}, of {sampling} where the file was made for few steps, and of
+ *   {problem} where there are no styles: why, in words.
  */
 export function stylesIn(file) {
   const query = new URLSearchParams([
@@ -24,8 +25,9 @@ export function forgetStyles() {
 
 async function ask(query) {
   try {
-    const { styles, problem, error } = await (await api.fetchApi(`/dmm/styles?${query}`)).json();
-    return { styles, problem: problem ?? error };
+    const answer = await api.fetchApi(`/dmm/styles?${query}`);
+    const { styles, sampling, problem, error } = await answer.json();
+    return { styles, sampling, problem: problem ?? error };
   } catch (error) {
     answers.delete(query); // the server was away: ask again next time
     return { problem: String(error) };

@@ -18,10 +18,11 @@ export function setUpMix(node) {
 }
 
 /** Replaces the sliders by those of another file, or by a note that tells why there are none. */
-export function showSliders(node, { styles, problem }) {
+export function showSliders(node, { styles, sampling, problem }) {
   removeAdded(node);
   if (problem) addNote(node, () => problem);
   else addSliders(node, styles);
+  if (sampling) addNote(node, () => text("sampling", { sampling }));
   node.setSize([Math.max(node.size[0], MIN_WIDTH), node.size[1]]);
   fitHeight(node);
 }

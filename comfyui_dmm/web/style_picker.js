@@ -1,4 +1,4 @@
-// DMM Style: the style's name is chosen from those in the file.
+// DMM Style and Load DMM ControlNet: a name is chosen from those in the file.
 
 import { openMenu } from "./menu.js";
 import { findStyle } from "./mix.js";
@@ -9,11 +9,13 @@ import { fitHeight, removeAdded } from "./widgets.js";
 const ARROW = 40; // litegraph steps through a combo's values this near to its ends
 
 /** Offers the names of another file; without them the field takes any text. */
-export function showNames(node, { styles, problem }) {
+export function showNames(node, name, { styles, problem }) {
   removeAdded(node);
-  const index = node.widgets.findIndex((widget) => widget.name === "style");
+  const index = node.widgets.findIndex((widget) => widget.name === name);
   const { value, label, tooltip } = node.widgets[index];
-  const field = problem ? addText(node, value) : addCombo(node, value || styles[0], styles);
+  const field = problem
+    ? addText(node, name, value)
+    : addCombo(node, name, value || styles[0], styles);
   Object.assign(field, { label, tooltip });
   node.widgets.splice(node.widgets.indexOf(field), 1);
   node.widgets[index] = field; // in its place: values are saved by their order
@@ -24,12 +26,12 @@ export function showNames(node, { styles, problem }) {
 const isStranger = (styles, name) => findStyle(styles, name) === undefined;
 const notInFile = (names) => text("notInFile", { names });
 
-function addText(node, value) {
-  return node.addWidget("text", "style", value, () => {}, {});
+function addText(node, name, value) {
+  return node.addWidget("text", name, value, () => {}, {});
 }
 
-function addCombo(node, value, styles) {
-  const combo = node.addWidget("combo", "style", value, () => fitHeight(node), { values: styles });
+function addCombo(node, name, value, styles) {
+  const combo = node.addWidget("combo", name, value, () => fitHeight(node), { values: styles });
   const onClick = combo.onClick;
   combo.onClick = function (options) {
     const x = options.e.canvasX - node.pos[0];

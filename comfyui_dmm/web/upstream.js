@@ -6,6 +6,7 @@ import { app } from "../../scripts/app.js";
 const LOADERS = {
   DMM_CheckpointLoader: { widget: "ckpt_name", folders: ["checkpoints"] },
   DMM_AdapterLoader: { widget: "adapter_name", folders: ["loras"] },
+  DMM_ControlNetLoader: { widget: "control_net_name", folders: ["controlnet"] },
   DMM_StylesLoader: { widget: "styles_name", folders: ["dmm_styles", "checkpoints"] },
 };
 
@@ -26,9 +27,14 @@ export function stylesFile(node, inputName) {
   const slot = node.inputs.findIndex((input) => input.name === inputName);
   if (node.inputs[slot]?.link == null) return null;
   const source = followInput(node, slot);
-  const loader = LOADERS[source?.node?.comfyClass];
+  return source?.node ? ownFile(source.node) : undefined;
+}
+
+/** The file that a node reads itself; undefined if it is no loader, or if only running tells. */
+export function ownFile(node) {
+  const loader = LOADERS[node.comfyClass];
   if (!loader) return undefined;
-  const name = widgetValue(source.node, loader.widget);
+  const name = widgetValue(node, loader.widget);
   return name && { name, folders: loader.folders };
 }
 

@@ -17,39 +17,46 @@ from dmm.merged import Styles
 from tests.comfyui.checkpoints import SD1_UNET, SD_VAE, style_tensors, styles_metadata
 from tests.nets import small_sd1_unet, write_single_file
 
-# What the WebUI's configs/v1-inference.yaml says of the UNet, for `SD1_UNET`.
-_SMALL = {
-    "channel_mult: [ 1, 2, 4, 4 ]": "channel_mult: [ 1, 1 ]",
-    "attention_resolutions: [ 4, 2, 1 ]": "attention_resolutions: [ 1 ]",
-    "num_res_blocks: 2\n        channel_mult": "num_res_blocks: 1\n        channel_mult",
-}
-
-# With all of SD1.5's blocks, which ControlNet's extension counts on, a tenth as wide.
-NARROW_UNET = {
-    "block_out_channels": (32, 64, 128, 128),
+# With all of SD1.5's blocks, which ControlNet's extension counts on, and the same a tenth as wide,
+# which Forge does not know.
+SD15_UNET = {
+    "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
     "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
     "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
     "cross_attention_dim": 768,
 }
+NARROW_UNET = SD15_UNET | {"block_out_channels": (32, 64, 128, 128)}
 NARROW_DIM = 4 * 32  # of the time embedding
-_NARROW = {"model_channels: 320": "model_channels: 32"}
+
+UNETS = {"small": SD1_UNET, "narrow": NARROW_UNET, "sd15": SD15_UNET}
+
+# What is said otherwise than in the WebUI's configs/v1-inference.yaml.
+_DIFFERENCES = {
+    "small": {
+        "channel_mult: [ 1, 2, 4, 4 ]": "channel_mult: [ 1, 1 ]",
+        "attention_resolutions: [ 4, 2, 1 ]": "attention_resolutions: [ 1 ]",
+        "num_res_blocks: 2\n        channel_mult": "num_res_blocks: 1\n        channel_mult",
+    },
+    "narrow": {"model_channels: 320": "model_channels: 32"},
+    "sd15": {},
+}
 
 
 def write_checkpoint(
-    path: Path, styles: Styles | None, sd1_yaml: Path | None, *, narrow: bool = False
+    path: Path, styles: Styles | None, sd1_yaml: Path | None, unet: str = "small"
 ) -> Path:
     """Writes a checkpoint as the trainer would.
 
     Args:
         styles: None for a plain checkpoint.
         sd1_yaml: the WebUI's description of SD1.5; None for Forge.
-        narrow: with `NARROW_UNET`, which Forge does not know.
+        unet: one of `UNETS`.
     """
     vae, text_encoder = _vae_and_text_encoder()
     write_single_file(
         path,
-        small_sd1_unet(0, **(NARROW_UNET if narrow else SD1_UNET)),
+        small_sd1_unet(0, **UNETS[unet]),
         vae=vae,
         text_encoders=[text_encoder],
         metadata=styles_metadata(styles) if styles else {},
@@ -58,7 +65,7 @@ def write_checkpoint(
     )
     if sd1_yaml:
         text = sd1_yaml.read_text(encoding="utf-8")
-        for usual, small in (_NARROW if narrow else _SMALL).items():
+        for usual, small in _DIFFERENCES[unet].items():
             assert usual in text
             text = text.replace(usual, small)
         path.with_suffix(".yaml").write_text(text, encoding="utf-8")

@@ -75,7 +75,7 @@ def in_company(
     folder = tmp_path_factory.mktemp("narrow")
     styles = small_styles(STYLES, dim=NARROW_DIM)
     sd1_yaml = webui.path / "configs" / "v1-inference.yaml"
-    merged = write_checkpoint(folder / "merged.safetensors", styles, sd1_yaml, narrow=True)
+    merged = write_checkpoint(folder / "merged.safetensors", styles, sd1_yaml, "narrow")
     base = tmp_path_factory.mktemp("company")
     write_companions(base / "models", merged)
     server = WebUI(webui, kind, base, folder, [CONTROLNET_PACK, TILED_DIFFUSION_PACK])

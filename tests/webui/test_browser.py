@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
+from dmm.tensors import save_tensors
+from tests.comfyui.checkpoints import small_styles, styles_metadata
 from tests.webui.browser import Txt2Img
 from tests.webui.server import WebUI
 
@@ -73,7 +76,7 @@ def test_a_pasted_infotext_sets_everything(tab: Txt2Img, webui: WebUI) -> None:
     }
     painted = webui.paint(dmm)
     tab.paste(painted.infotexts[0])
-    tab.part("layout").locator(".label-wrap").click()
+    tab.part("layout").locator(".label-wrap").first.click()
     tab.shows({"ink": 0, "anime": 0.6, "photo": 0})
     assert tab.text("mix").input_value() == "anime:0.6"
     assert tab.number("strength").input_value() == "0.85"
@@ -81,7 +84,7 @@ def test_a_pasted_infotext_sets_everything(tab: Txt2Img, webui: WebUI) -> None:
     assert tab.part("mixing").get_by_label("after MLP").is_checked()
     assert tab.text("columns").input_value() == "1,2"
     assert tab.text("rows").input_value() == "1,1"
-    assert tab.text("regions").input_value() == "ink:1.0\n"
+    assert tab.text("regions").input_value() == "ink:1.0"
     assert tab.number("feather").input_value() == "6"
     tab.generate()
     assert np.array_equal(tab.picture(), painted.pictures[0])
@@ -115,3 +118,16 @@ def test_names_from_strangers_are_text(page: Page, webui: WebUI) -> None:
     page.route("**/dmm/styles*", answer)
     Txt2Img(page, webui).shows({name: 0})
     assert page.evaluate("window.harmed") is None
+
+
+def test_an_adapter_in_the_prompt_brings_its_styles(tab: Txt2Img, webui: WebUI) -> None:
+    styles = small_styles(("chalk", "neon"))
+    lora = {"lora_unet_conv_in.alpha": torch.tensor(1.0)}
+    path = webui.models / "Lora" / "crayons.safetensors"
+    metadata = styles_metadata(styles)
+    save_tensors(path, styles.tensors() | lora, metadata, overwrite=True)
+    tab.shows({"ink": 0, "anime": 0, "photo": 0})
+    tab.prompt.fill("a cat <lora:crayons:1>")
+    tab.shows({"chalk": 0, "neon": 0})
+    tab.prompt.fill("a cat")
+    tab.shows({"ink": 0, "anime": 0, "photo": 0})

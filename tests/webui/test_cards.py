@@ -50,7 +50,9 @@ def previews(running: WebUI) -> Iterator[Path]:
 def tab(running: WebUI, webui: WebUI, chromium: Browser, previews: Path) -> Iterator[Txt2Img]:
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     tab = Txt2Img(context.new_page(), webui)
-    tab.page.locator("#txt2img_extra_tabs button", has_text=re.compile(r"^\s*DMM\s*$")).first.click()
+    tab.page.locator(
+        "#txt2img_extra_tabs button", has_text=re.compile(r"^\s*DMM\s*$")
+    ).first.click()
     yield tab
     context.close()
 
@@ -84,7 +86,7 @@ def test_a_preview_of_an_unknown_style_is_refused(webui: WebUI, previews: Path) 
     with pytest.raises(Refused) as refused:
         webui.post("/dmm/preview", {"style": "../ink"})
     assert refused.value.status == 422
-    assert "merged.safetensors has no style '../ink'" in refused.value.answer["detail"]
+    assert "There is no style '../ink' in this file." in refused.value.answer["detail"]
     assert not previews.exists()
 
 

@@ -18,7 +18,7 @@ from tests.webui.companions import (
     ip_adapter,
     tiled_diffusion,
 )
-from tests.webui.server import WebUI
+from tests.webui.server import WebUI, encoded
 
 SIZE = {"width": 128, "height": 64}
 INK, PHOTO = {"styles": {"ink": 1}}, {"styles": {"photo": 1}}
@@ -94,3 +94,20 @@ def test_in_company(company: WebUI, case: str) -> None:
     assert torch.equal(paint(EVERYWHERE, **others), ink)
     assert torch.equal(paint(**others), bare)
     assert torch.equal(paint(**size), alone[0])
+
+
+def test_every_picture_of_a_script_that_paints_several(company: WebUI) -> None:
+    """The loopback does so with one job, in which ControlNet's extension too stands in for the
+    host's sampling."""
+    skip_without(company, CONTROLNET_PACK)
+    settings = {"way": "img2img", "others": controlnet(company, hint()), "denoising_strength": 0.5}
+    settings |= SIZE
+
+    def paint(picture: np.ndarray, **more: Any) -> np.ndarray:
+        return company.paint(INK, init_images=[encoded(picture)], **settings, **more).pictures
+
+    loopback = {"script_name": "loopback", "script_args": [2, 0.5, "Linear", "None"]}
+    loopback |= {"override_settings": {"return_grid": False}}
+    loops = paint(hint(1), **loopback)
+    second = paint(paint(hint(1))[0], seed=2)[0]
+    assert any(np.array_equal(picture, second) for picture in loops)

@@ -48,7 +48,7 @@ def weights(method: str) -> Tensor:
 
 def nearly(one: Tensor, other: Tensor) -> None:
     """Equal but for the rounding of a sum in another order."""
-    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("tiles", [1, 4], ids=["one by one", "in batches"])
@@ -121,7 +121,7 @@ def test_a_part_with_a_prompt_of_its_own_has_its_own_tags(
 def test_parts_that_cannot_be_followed_are_refused(company: WebUI) -> None:
     if company.kind == "forge":
         pytest.skip("Forge's MultiDiffusion has no noise inversion")
-    others = tiled_diffusion(company, "MultiDiffusion", 4, parts=[part(0, 0, 0.5, 1, "a dog")])
+    others = tiled_diffusion(company, METHODS[1], 4, parts=[part(0, 0, 0.5, 1, "a dog")])
     others["tiled diffusion"]["args"][12] = True  # noise inversion
     picture = np.full((64, 128, 3), 128, np.uint8)
     source = {"init_images": [encoded(picture)], "width": 128, "height": 64}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 UNET = "model.diffusion_model."
-NUMBERS = {"Width": 64, "Height": 64, "Steps": 12, "Batch size": 2, "Batch in memory": 2}
+NUMBERS = {"Width": 64, "Height": 64, "Steps": 6, "Batch size": 2, "Batch in memory": 2}
 MORE = """
 train: {adversarial_weight: 0, learning_rate: 1.0e-3, teachers_per_sample: null}
 samples: {every: 2, steps: 1, guidance: 1, count: 2}
@@ -157,13 +157,14 @@ def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
     tab.fill("mine")
     tab.press("Plan")
     plan = tab.part.locator(".dmm-plan")
-    plan.get_by_text("12 steps: about").wait_for(timeout=MERGE_SECONDS * 1000)
+    plan.get_by_text("6 steps: about").wait_for(timeout=MERGE_SECONDS * 1000)
     assert str(models / "mine.safetensors") in plan.inner_text()
 
     tab.press("Start")
     tab.says("At work")
     tab.open()  # as after a reload, or "Reload UI"
     tab.says("At work")
+    assert tab.field("name", 0).input_value() == "from a checkpoint"  # the form is kept
     assert tab.field("model", 1).input_value() == "lora:pencil.safetensors"
     grid = tab.part.locator(".dmm-grid img")
     grid.wait_for(timeout=MERGE_SECONDS * 1000)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+CANVAS_HAS_SHAPE = """(shape) => {
+    const { width, height } = document.querySelector("#tab_img2img .dmm-region-canvas");
+    return height && Math.abs(width / height / shape - 1) < 0.02;
+}"""
+
+
 @pytest.fixture
 def tab(running: WebUI, webui: WebUI, chromium: Browser) -> Iterator[Txt2Img]:
     context = chromium.new_context(viewport={"width": 1400, "height": 1300}, has_touch=True)
@@ -106,11 +112,29 @@ def test_a_mask_is_painted_erased_cleared_and_loaded(editor: RegionEditor, tmp_p
     assert (mask[:, 11:] > 0.99).all() and mask[:, :9].max() < 0.01
 
 
-def test_lines_written_by_hand_are_shown(editor: RegionEditor) -> None:
-    text = "ink:1\n\nphoto:1 @ 0.1, 0.1, 0.5, 0.5\nanime:1 @ nowhere"
+def test_lines_written_by_hand_are_shown(tab: Txt2Img, editor: RegionEditor) -> None:
+    text = "ink:1\nphoto:1 @ 0.1, 0.1, 0.5, 0.5\nanime:1 @ nowhere"
     editor.lines.evaluate("(box, text) => { box.value = text; updateInput(box); }", text)
     editor.page.wait_for_function("document.querySelectorAll('.dmm-region').length >= 3")
     assert editor.regions() == ["1 ink:1", "2 photo:1", "3 anime:1 @ nowhere"]
+    editor.press("Add rectangle")
+    assert editor.text() == f"{text}\nanime:1 @ 0.3, 0.3, 0.4, 0.4"
+    assert "The place 'nowhere' is no rectangle." in tab.generate()
+
+
+def test_the_picture_behind_is_that_of_the_tab(tab: Txt2Img, tmp_path: Path) -> None:
+    """Inpainting "only masked" keeps the shape of its input, whatever size is painted."""
+    Image.new("RGB", (128, 32)).save(tmp_path / "wide.png")
+    page = tab.page
+    page.locator("#tabs button").filter(has_text=re.compile("img2img", re.I)).first.click()
+    page.locator("#mode_img2img button").filter(has_text="Inpaint").first.click()
+    page.locator("#img2maskimg input[type=file]").first.set_input_files(tmp_path / "wide.png")
+    panel = page.locator("#script_img2img_dmm_styles_layout")
+    page.locator("#script_img2img_dmm_styles_enabled .label-wrap").first.click()
+    panel.locator(".label-wrap").first.click()
+    page.wait_for_function(CANVAS_HAS_SHAPE, arg=1)
+    page.locator("#img2img_inpaint_full_res").get_by_text("Only masked").click()
+    page.wait_for_function(CANVAS_HAS_SHAPE, arg=4)
 
 
 def test_what_is_drawn_is_painted_and_comes_back(tab: Txt2Img, webui: WebUI) -> None:

@@ -102,7 +102,8 @@ def test_regions_of_the_whole_picture_are_cropped_with_it(webui: WebUI, halves: 
         mask = np.zeros((64, 128, 3), np.uint8)
         mask[half] = 255
         source["mask"] = encoded(mask)
-        assert webui.paint(regions, **source) == webui.paint({"styles": style}, **source)
+        plain = webui.paint(**source)  # the first, too, which in Forge differs a little from others
+        assert webui.paint(regions, **source) == webui.paint({"styles": style}, **source) != plain
 
 
 def test_regions_are_cut_off_where_hires_fix_cuts_the_picture(webui: WebUI) -> None:
@@ -126,6 +127,8 @@ def test_per_region_latents_are_strictly_apart(webui: WebUI, halves: Painted) ->
         assert difference(apart, whole)[edge].mean() < difference(halves, whole)[edge].mean()
     one = {"columns": [1, 1], "regions": ["ink", "ink"], "method": "per-region latents"}
     assert webui.paint(one, **WIDE) == webui.paint({"styles": "ink"}, **WIDE)
+    with pytest.raises(Refused, match=r"method is 'apart'\. Give one of: 'one pass', 'per-reg"):
+        webui.paint({"method": "apart"})
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,12 @@ def test_both_passes_of_hires_fix_are_styled(webui: WebUI) -> None:
     assert first not in (plain, styled)
 
 
+def test_a_plain_hires_checkpoint_is_not_styled(webui: WebUI) -> None:
+    tagged = hires(webui) | {"prompt": "a cat <dmm:ink:1>"}
+    first_alone = webui.paint(**tagged, hr_prompt="a cat")
+    assert webui.paint(**tagged, hr_checkpoint_name="plain.safetensors") == first_alone
+
+
 @pytest.fixture
 def plain_refiner(webui: WebUI, checkpoints: Path) -> Iterator[str]:
     """In the WebUI one that is read into the UNet of "merged", as their `.yaml` is the same."""
