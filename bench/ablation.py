@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from accelerate.state import AcceleratorState
 
-from bench.held_out import Distance, HeldOut, demo_config
+from bench.held_out import DEMO, PAINTING, Distance, HeldOut, demo_config
 from bench.report import print_ratios, print_table
 from trainer.merge import merge
 
@@ -24,7 +24,6 @@ SCORE = {"feature_weight": 0, "adversarial_weight": 0}
 FEATURES = {**SCORE, "feature_weight": 0.001}  # λ_feat and λ_adv are the paper's
 ADVERSARIAL = {**FEATURES, "adversarial_weight": 0.01}
 SYNTHESISED_SHARE = 10  # the paper's second stage has a tenth of the first one's steps
-PAINTING = {"pictures_per_teacher": 32, "steps": 8, "guidance": 1, "negative": ""}
 
 
 def main(
@@ -36,8 +35,8 @@ def main(
 ) -> None:
     """Print the distances to the teachers on held-out captions, and their ratios to score alone."""
     fine_tuning = {
-        "prompts": str(Path(__file__).parents[1] / "demo" / "prompts.txt"),
-        "painting": PAINTING,
+        "prompts": DEMO / "prompts.txt",
+        "painting": {**PAINTING, "pictures_per_teacher": 32},
         "steps": steps // SYNTHESISED_SHARE,
         "batch_size": batch_size,
         "learning_rate": 1e-4,
@@ -62,9 +61,7 @@ def main(
         found = {}
         for number, (variant, (parts, second)) in enumerate(variants.items()):
             output = (folder or Path(name)) / f"{number}-{steps}-{batch_size}.safetensors"
-            config = demo_config(
-                output, train={**train, **parts}, synthesised=second, data={"painting": PAINTING}
-            )
+            config = demo_config(output, train={**train, **parts}, synthesised=second)
             # accelerate keeps its state for the life of a process, which is one merge for users.
             AcceleratorState._reset_state(reset_partial_state=True)
             found[variant] = _mean(held_out.distances(merge(config)[0]).values())

@@ -27,6 +27,8 @@ from trainer.text import TextEmbedding
 DEMO = Path(__file__).parents[1] / "demo"
 TEACHERS = ("twemoji", "fluent-3d", "high-contrast", "openmoji")
 PICTURES = 13  # held-out captions, painted by each teacher
+NOISES = 4  # of each picture, at as many timesteps
+PAINTING = {"steps": 8, "guidance": 1, "negative": "", "batch_size": 32}
 CPU = torch.device("cpu")
 
 
@@ -42,14 +44,14 @@ def demo_config(output: Path, teachers: Sequence[str] = TEACHERS, **said: object
     """A merge of some of the demo's teachers on its prompts; painting is short and without CFG.
 
     Args:
-        said: sections that differ, such as `train`; `data` is added to the demo's.
+        said: sections that differ, such as `train`.
     """
     data = {
         "prompts": DEMO / "prompts.txt",
         "resolution": 64,
         "workers": 0,
         "cache": output.parent / "cache",
-        "painting": {"steps": 8, "guidance": 1, "negative": "", "batch_size": 32},
+        "painting": {**PAINTING, "pictures_per_teacher": 32},
     }
     return MergeConfig.model_validate(
         {
@@ -58,14 +60,14 @@ def demo_config(output: Path, teachers: Sequence[str] = TEACHERS, **said: object
             "output": output,
             "log_with": [],
             "samples": {"steps": 1, "guidance": 1, "negative": "", "count": 1},
+            "data": data,
             **said,
-            "data": {**data, **said.get("data", {})},
         }
     )
 
 
 class HeldOut:
-    """Noisy held-out samples and what the demo's teachers say to them.
+    """Noisy samples of what each teacher paints of held-out captions, and what it says to them.
 
     Args:
         folder: where the teachers' paintings are cached.
@@ -73,17 +75,19 @@ class HeldOut:
 
     @torch.no_grad()
     def __init__(self, folder: Path) -> None:
-        painted = {"prompts": DEMO / "heldout.txt", "cache": folder / "cache"}
-        config = demo_config(folder / "held-out.safetensors", data=painted, synthesised=None)
-        config.data.painting.pictures_per_teacher = PICTURES
+        painted = {
+            "prompts": DEMO / "heldout.txt",
+            "painting": {**PAINTING, "pictures_per_teacher": PICTURES},
+        }
+        config = demo_config(folder / "held-out.safetensors", synthesised=painted)
         ingredients = open_ingredients(config)
-        prepared = prepare(ingredients, open_stages(config)[0], CPU, torch.float32)
-        pairs = len(TEACHERS) ** 2 * PICTURES  # every painting is shown to every teacher
+        _, own = open_stages(config)
+        prepared = prepare(ingredients, own, CPU, torch.float32)
         batches = TrainingBatches(
             prepared.examples,
             prepared.student_text,
             prepared.teacher_text,
-            PairPlan(len(TEACHERS), pairs, teachers_per_sample=None),
+            PairPlan(len(TEACHERS), len(TEACHERS) * PICTURES * NOISES),
             caption_dropout=0,
             seed=1,
         )

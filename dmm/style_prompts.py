@@ -90,8 +90,12 @@ class StylePrompts(nn.Module):
                     f"The style tensor {expected[name]} holds NaN or infinity: the file is damaged "
                     "or its training went wrong. Use an earlier one."
                 )
-        state = {name: tensors[expected[name]].float() for name in expected}
-        prompts.load_state_dict(state, assign=True)
+        # Not by load_state_dict, for which AUTOMATIC1111 has a stand-in, seen by every thread, as
+        # long as it reads a checkpoint.
+        for name, source in expected.items():
+            module, _, parameter_name = name.rpartition(".")
+            parameter = nn.Parameter(tensors[source].float())
+            setattr(prompts.get_submodule(module), parameter_name, parameter)
         return prompts
 
     def to_tensors(self, mlp: str) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ var dmm = dmm || {};
 (function () {
     "use strict";
 
+    const MOST_FEATHER = 1024; // as on the server
     const SIDES = { x: "Left", y: "Top", width: "Width", height: "Height" };
 
     class RegionSettings {
@@ -20,7 +21,7 @@ var dmm = dmm || {};
                 { className: "dmm-region-place" },
                 ...this.sides.map(({ side, input }) => field(`${SIDES[side]} %`, input)),
             );
-            this.feather = dmm.element("input", { type: "number", min: 0, max: 1024, step: 1, placeholder: "as below" });
+            this.feather = dmm.element("input", { type: "number", min: 0, max: MOST_FEATHER, step: 1, placeholder: "as below" });
             this.feather.addEventListener("input", () => this.changeFeather());
             this.featherField = field("Feather, in pixels", this.feather);
             this.element = dmm.element(
@@ -48,7 +49,7 @@ var dmm = dmm || {};
         }
 
         changeFeather() {
-            const pixels = Math.max(Math.round(Number(this.feather.value)), 0);
+            const pixels = Math.min(Math.max(Math.round(Number(this.feather.value)), 0), MOST_FEATHER);
             this.change((region) => (region.feather = this.feather.value === "" ? null : pixels));
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 from dmm.errors import DmmError
 from dmm.mixes import format_mix, parse_mix
 from sd_webui_dmm.places import Mask, Rectangle
-from sd_webui_dmm.regions import Region
+from sd_webui_dmm.regions import MOST_FEATHER, Region
 from sd_webui_dmm.request import METHODS, MIXINGS, Request
 
 FIELDS = ("enabled", "styles", *(field.name for field in fields(Request) if field.name != "mix"))
@@ -119,8 +119,8 @@ def _known(values: Mapping[str, Any], fields: Sequence[str], where: str = "") ->
 
 def _pixels(value: object, field: str) -> int:
     pixels = _typed(value, field, int, "a whole number of pixels")
-    if pixels < 0:
-        raise DmmError(f"{field} is {pixels}. Give 0 or more pixels.")
+    if not 0 <= pixels <= MOST_FEATHER:
+        raise DmmError(f"{field} is {pixels}. Give 0 to {MOST_FEATHER} pixels.")
     return pixels
 
 

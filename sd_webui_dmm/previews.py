@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def paint(name: str) -> Path:
             return _paint(name)
         finally:
             shared.state.end()
+            shared.total_tqdm.clear()
 
 
 def _paint(name: str) -> Path:
@@ -70,8 +72,9 @@ def _paint(name: str) -> Path:
         do_not_save_grid=True,
         **_SETTINGS,
     )
-    painting.begin_job(job, Request(mix=format_mix({name: 1.0})))
-    processed = processing.process_images(job)
+    with closing(job):
+        painting.begin_job(job, Request(mix=format_mix({name: 1.0})))
+        processed = processing.process_images(job)
     if shared.state.interrupted or not processed.images:
         raise DmmError("The painting was interrupted.")
     path = preview_files(styles)[name]

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from dmm.errors import DmmError
 from sd_webui_dmm.places import Mask, Rectangle
 
+MOST_FEATHER = 1024
+"""In pixels. Blurring takes time and memory with it."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -62,6 +65,9 @@ def parse_region(line: str) -> Region:
 
 
 def _parse_feather(text: str) -> int:
-    if not text.isdecimal():
-        raise DmmError(f"The feather {text!r} of a region is not a whole number of pixels.")
+    if not text.isdecimal() or int(text) > MOST_FEATHER:
+        raise DmmError(
+            f"The feather {text!r} of a region is not a whole number of pixels, "
+            f"{MOST_FEATHER} at most."
+        )
     return int(text)

@@ -29,7 +29,7 @@ from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.prepare import Prepared, prepare
 from trainer.processes import PATIENCE
-from trainer.sharding import refuse_unfit
+from trainer.sharding import mixed_precision, refuse_unfit
 from trainer.stages import Stage, open_stages
 from trainer.student import Student
 from trainer.teachers import TeacherPool
@@ -198,9 +198,8 @@ def new_student(ingredients: Ingredients) -> Student:
 
 def new_accelerator(config: MergeConfig, stage: Stage) -> Accelerator:
     """The device, precision and loggers that the config asks for; makes the stage's folder."""
-    precision = {"fp32": "no"}.get(config.train.precision, config.train.precision)
     accelerator = Accelerator(
-        mixed_precision=precision,
+        mixed_precision=mixed_precision(stage.train),
         log_with=config.log_with or None,
         project_dir=str(stage.folder),
         cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
@@ -243,6 +242,7 @@ def _same_run_or_refuse(
         "adapter": stage.train.adapter,
         "conditions": [teacher.condition for teacher in config.teachers],
         "regularization": stage.train.regularization,
+        "few_steps": config.few_steps,
         "before": [before.train.model_dump(mode="json") for before in stages[:-1]],
     }
     wanted = fingerprint({key: str(value) for key, value in fixed.items()})

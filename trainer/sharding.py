@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import os
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -63,13 +64,24 @@ def refuse_unfit(train: Train, accelerator: Accelerator) -> None:
         )
 
 
+def mixed_precision(train: Train) -> str:
+    """What accelerate is told of the precision.
+
+    DeepSpeed would take it for that of the student itself; `tell_deepspeed` says it better.
+    """
+    is_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    return "no" if train.precision == "fp32" or is_deepspeed else train.precision
+
+
 def tell_deepspeed(train: Train, accelerator: Accelerator) -> None:
-    """Gives DeepSpeed, which clips and counts by itself, the values of the config."""
+    """Gives DeepSpeed, which clips and casts by itself, the values of the config."""
     if is_deepspeed(accelerator):
+        half = {"fp16": "float16", "bf16": "bfloat16"}.get(train.precision)
         accelerator.state.deepspeed_plugin.deepspeed_config.update(
             train_micro_batch_size_per_gpu=train.micro_batch_size
             or train.batch_size // accelerator.num_processes,
             gradient_clipping=train.max_grad_norm,
+            torch_autocast={"enabled": True, "dtype": half} if half else {"enabled": False},
         )
 
 

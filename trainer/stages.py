@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmm.errors import DmmError
 from trainer.config import MergeConfig, Painting, Train
 from trainer.controlnet import Conditions
 from trainer.data import PictureFolder, Prompts, Source, WebdatasetShards
@@ -54,6 +55,11 @@ def open_stages(config: MergeConfig) -> list[Stage]:
         Stage(title, config.train, source, painting, False, config.run_folder, conditions),
     ]
     second = config.synthesised
+    if second and conditions:
+        raise DmmError(
+            "ControlNets have no second stage: they are shown the pictures of the data, and what "
+            "they would paint has none. Say `synthesised: null`."
+        )
     if second:
         said = {
             "steps": second.steps,

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.evaluate.report import over_floor
+
 RESULTS = Path(__file__).parent / "results.jsonl"
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
@@ -17,7 +19,7 @@ Result = dict[str, Any]
 COLUMNS = {
     "method": "---",
     "trace": "---:",
-    "over the floor": "---:",
+    "to the floor": "---:",
     "unseen": "---:",
     "KID × 1000": "---:",
     "UNet evaluations": "---:",
@@ -78,7 +80,7 @@ def _row(result: Mapping[str, Any]) -> list[str]:
     return [
         result["method"],
         f"{result['fidt']:.1f}" + ("" if interval is None else f" ± {interval:.1f}"),
-        f"{100 * (result['fidt'] / result['fidt_floor'] - 1):+.1f} %",
+        over_floor(result["fidt"] / result["fidt_floor"] - 1),
         f"{result['fidt_unseen']:.1f}",
         f"{1000 * result['kid']:.2f}",
         f"{result['unet_evaluations']:,}",

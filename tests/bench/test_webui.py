@@ -31,5 +31,4 @@ def test_benchmark_prints_tables_and_ratios() -> None:
     assert sum(line.startswith("| ") for line in lines) == 5 + 4
     assert figures.pop("machine")
     assert all(value > 0 for value in figures.values())
-    assert figures["style_flops"] == 1
-    assert 1 < figures["regions_flops"] < 1.03
+    assert 1 < figures["style_flops"] < figures["regions_flops"] < 1.03

@@ -11,7 +11,7 @@ import struct
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from dmm.merged import Styles, write_style_file
-from dmm.metadata import Style, merged_metadata
+from dmm.metadata import Sampling, Style, merged_metadata
 from dmm.style_prompts import StylePrompts
 from dmm.tensors import save_tensors
 from tests.comfyui.server import ComfyUI
@@ -42,7 +42,13 @@ def ask_styles(comfyui: ComfyUI, name: str, *folders: str):
     return ask(comfyui, "GET", "/dmm/styles", query)
 
 
-def write_styles(path: Path, names: Sequence[str], family: str = "sd1", dim: int = 8) -> Path:
+def write_styles(
+    path: Path,
+    names: Sequence[str],
+    family: str = "sd1",
+    dim: int = 8,
+    more: Mapping[str, str] | None = None,
+) -> Path:
     styles = Styles(StylePrompts(len(names), dim), [Style(name) for name in names], family)
     metadata = merged_metadata(
         styles.styles,
@@ -53,7 +59,7 @@ def write_styles(path: Path, names: Sequence[str], family: str = "sd1", dim: int
         prediction_type="epsilon",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_style_file(path, styles, metadata, overwrite=True)
+    write_style_file(path, styles, metadata | (more or {}), overwrite=True)
     return path
 
 
@@ -71,6 +77,14 @@ def no_trace(comfyui: ComfyUI) -> Iterator[None]:
 
 
 # Style names
+
+
+def test_a_file_made_for_few_steps_says_how_to_sample(comfyui: ComfyUI) -> None:
+    said = Sampling(4, 1.0, "lcm").to_metadata()
+    write_styles(comfyui.checkpoints / "fast.safetensors", ["ink", "anime"], more=said)
+    _, answer = ask_styles(comfyui, "fast.safetensors")
+    assert answer["styles"] == ["ink", "anime"]
+    assert answer["sampling"] == "4 steps, CFG 1, sampler LCM"
 
 
 def test_names_family_and_width(comfyui: ComfyUI, ink_file: Path):

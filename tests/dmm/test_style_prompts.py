@@ -82,3 +82,18 @@ def test_tensors_that_make_no_prompts_are_refused(key, broken, said):
         tensors[key] = broken
     with pytest.raises(DmmError, match=said):
         StylePrompts.from_tensors(tensors)
+
+
+def test_reading_while_a_host_reads_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AUTOMATIC1111 does so in another thread, with a `load_state_dict` of its own for all."""
+
+    def host_s_own(module: torch.nn.Module, state_dict: dict, strict: bool = True) -> None:
+        raise AssertionError("these are not the host's weights")
+
+    tensors = StylePrompts(3, 8).to_tensors("add_embedding")
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", host_s_own)
+    read = StylePrompts.from_tensors(tensors)
+    assert all(
+        torch.equal(t, tensors[name]) for name, t in read.to_tensors("add_embedding").items()
+    )
+    assert all(parameter.requires_grad for parameter in read.parameters())

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dmm.merged import read_styles
 from dmm.metadata import Sampling, read_sampling
-from dmm.tensors import open_tensors
+from dmm.tensors import open_tensors, save_tensors
 from tests.trainer.merging import command, run_merge, statistics, write_models
 from tests.trainer.test_extend import rest
 from tests.trainer.test_merge import ENVIRONMENT, ROOT, assert_same
@@ -70,19 +70,20 @@ def test_all_styles_learn_from_the_file_itself(fast: Path, merged: Path) -> None
     assert changed and all(key.startswith("model.diffusion_model.") for key in changed)
 
 
-def test_original_teachers_teach_their_own_styles(config: Path, merged: Path) -> None:
-    """The style oil comes from its file, whose numbers are damaged; the rest from the merged."""
+def test_original_teachers_teach_their_own_styles(config: Path, merged: Path, capsys) -> None:
+    """A damaged file spoils the one style that it teaches; the merged one teaches the others."""
     oil = config.parent / "oil.safetensors"
     damaged = config.parent / "damaged" / "oil.safetensors"
     damaged.parent.mkdir()
     file = open_tensors(oil)
-    from dmm.tensors import save_tensors
-
     key = "model.diffusion_model.out.2.bias"
     save_tensors(damaged, {**file, key: torch.full_like(file[key], float("nan"))}, file.metadata)
     said = words(merged, config, "originals", "--with", damaged, "few_steps.loss=lcm")
     said += ["data.prompts=null", f"data.pictures={pictures(config.parent)}"]
     assert command(*said) == 2
+    message = capsys.readouterr().err
+    assert "the consistency loss of teacher 'oil' is nan" in message
+    assert "Step 1" in message
 
 
 def pictures(folder: Path) -> Path:
@@ -113,9 +114,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     output = config.parent / "killed" / "fast.safetensors"
     said = config.parent / "killed.yaml"
     lines = (config.parent / "rest.yaml").read_text(encoding="utf-8")
-    said.write_text(
-        f"preset: few-steps\nbase: {merged}\nsynthesised: null\n{lines}", encoding="utf-8"
-    )
+    said.write_text(f"preset: few-steps\nbase: {merged}\n{lines}", encoding="utf-8")
     asked = [str(said), f"output={output}", "train.save_every=1", *FEW]
     moments = [random.randint(1, 90) for _ in range(2)]
     print("moments", moments)  # pytest shows it where this fails

@@ -52,13 +52,14 @@ teachers:
 output: out/merged.safetensors
 data: {{pictures: pictures, resolution: {size}, workers: 0}}
 train:
-  steps: 50
-  batch_size: 18
+  steps: 60
+  batch_size: 24
   teachers_per_sample: null
-  learning_rate: 2.0e-3
+  learning_rate: 3.0e-3
+  style_learning_rate: 1.0e-2
   schedule: cosine
   caption_dropout: 1
-  save_every: 25
+  save_every: 30
 samples: {{steps: 4, guidance: 2, negative: "", count: 3}}
 export: {{dtype: fp32}}
 log_with: []
@@ -67,12 +68,15 @@ log_with: []
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three ControlNets trained on 20 pictures, one of them in a diffusers folder, and a merge."""
+    """Three ControlNets trained on 32 pictures, one of them in a diffusers folder, and a merge.
+
+    They begin alike, as those that are fine-tuned from one another: others take longer to merge.
+    """
     folder = tmp_path_factory.mktemp("controls")
-    write_pictures(folder / "pictures", 20)
+    write_pictures(folder / "pictures", 32)
     conditions = {"edges": "edges", "grey": "grey", "blur": folder / "pictures-blur"}
-    for seed, (name, condition) in enumerate(conditions.items()):
-        net = train_controlnet(folder / "pictures", Path(condition), steps=70, seed=seed)
+    for name, condition in conditions.items():
+        net = train_controlnet(folder / "pictures", Path(condition), steps=50, seed=1)
         write_controlnet(folder / (name if name == "grey" else f"{name}.safetensors"), net)
     path = folder / "merge.yaml"
     path.write_text(CONFIG.format(base=BASE.as_posix(), size=SIZE), encoding="utf-8")
@@ -151,7 +155,8 @@ def test_in_each_control_it_follows_the_teacher_of_that_control(config: Path, me
 
         own = error(vectors[number])
         others = [error(vector) for other, vector in enumerate(vectors) if other != number]
-        assert own < 0.7 * min(*others, error(None)), (name, own, others, error(None))
+        assert own < 0.6 * min(others), (name, own, others)
+        assert own < 0.9 * error(None), (name, own, error(None))
 
 
 def test_the_file_has_the_layout_and_the_metadata_that_hosts_read(merged: Path) -> None:
@@ -171,7 +176,7 @@ def test_the_file_has_the_layout_and_the_metadata_that_hosts_read(merged: Path) 
 
 
 def test_states_hold_the_controlnet_and_not_the_base(merged: Path) -> None:
-    state = saved_student(merged, 50)
+    state = saved_student(merged, 60)
     assert {name.split(".")[1] for name in state if name.startswith("unet.")} == {"controlnet"}
     assert not list(merged.parent.glob("*.styles.safetensors"))
 
@@ -249,7 +254,7 @@ def test_made_conditions() -> None:
     found = edges(picture)
     assert found.shape == (3, 16, 16)
     assert torch.all(found[:, :, 7:9] == 1)
-    assert not found[:, :, :6].any() and not found[:, :, 10:].any()
+    assert found[:, :, :6].max() < 1e-6 > found[:, :, 10:].max()
     assert grey(picture)[:, 0, 8:].unique().tolist() == pytest.approx([0.299])
 
 

@@ -15,6 +15,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from dmm.errors import DmmError
+from tests.trainer.merging import command
 from trainer.evaluate.cost import cost_of
 from trainer.evaluate.extractors import Lite0, TorchFidelity, open_extractor
 from trainer.evaluate.folders import compare
@@ -184,6 +185,18 @@ def test_resizing_is_clean_fids(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     ours = clean_resize(Image.fromarray(pixels), 299)
     np.testing.assert_array_equal(ours, resize(pixels))
+
+
+def test_folders_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [drawings(tmp_path / name, 5, seed) for seed, name in enumerate(("a", "b", "c"))]
+    said = ("--features", "lite0", "--components", "3")
+    assert command("compare", *folders, *said) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    found = compare(folders, Lite0("cpu"), components=3)
+    assert first.startswith(f"{folders[0]} | {folders[1]}: FD-lite0 (3 components) ")
+    assert last.endswith(f" {found[2].frechet:.4f}, KID {found[2].kernel:.6f}")
+    assert command("compare", folders[0], *said) == 2
+    assert "give two or more" in capsys.readouterr().err
 
 
 def test_folders_of_unequal_size_and_broken_pictures(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def machines(config: Path, name: str) -> Iterator[list[subprocess.Popen]]:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
-            env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
         for rank in range(MACHINES)
     ]

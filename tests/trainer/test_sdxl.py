@@ -117,6 +117,26 @@ def test_a_resumed_merge_is_the_same(config: Path, merged: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_every_stage(config: Path) -> None:
+    """The teachers paint for the first stage and the second, in two shapes; then few steps."""
+    prompts = config.with_name("prompts.txt")
+    painting = "{pictures_per_teacher: 2, steps: 1, guidance: 1, negative: ''}"
+    merged = run_merge(
+        config,
+        f"output={config.parent / 'stages' / 'merged.safetensors'}",
+        "data.buckets=[[16,32]]",
+        "train.steps=1",
+        "train.adversarial_weight=0.1",
+        f"synthesised={{prompts: {prompts}, painting: {painting}, steps: 1, batch_size: 3}}",
+    )
+    second = merged.with_suffix("") / "synthesised" / "stats.jsonl"
+    assert second.read_text(encoding="utf-8").count("\n") == 1
+    output = config.parent / "fast" / "merged.safetensors"
+    words = ["--output", output, "--config", rest(config), "train.steps=1", "train.batch_size=3"]
+    assert command("accelerate", merged, *words) == 0
+    assert read_styles(output).names == ["ink", "Anime", "oil"]
+
+
 def test_sample_and_extend_read_what_was_written(config: Path, merged: Path) -> None:
     folder = config.parent
     picture = folder / "sample.png"

@@ -48,7 +48,8 @@ def merge_under_fsdp(config: Path, *words: str) -> None:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
 

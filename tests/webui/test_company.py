@@ -108,6 +108,7 @@ def test_every_picture_of_a_script_that_paints_several(company: WebUI) -> None:
 
     loopback = {"script_name": "loopback", "script_args": [2, 0.5, "Linear", "None"]}
     loopback |= {"override_settings": {"return_grid": False}}
+    paint(hint(1), seed=2)  # the VAE draws its noise from where the last seed left off
     loops = paint(hint(1), **loopback)
     second = paint(paint(hint(1))[0], seed=2)[0]
     assert any(np.array_equal(picture, second) for picture in loops)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.webui.companions import TILED_DIFFUSION_PACK, part, tiled_diffusion
+from tests.webui.companions import TILED_DIFFUSION_PACK, controlnet, part, tiled_diffusion
 from tests.webui.server import Refused, WebUI, encoded
 
 METHODS = ("MultiDiffusion", "Mixture of Diffusers")
@@ -67,6 +67,21 @@ def test_a_tile_is_painted_with_its_part_of_the_masks(
         weight_sum[:, columns] += weights(method)
     nearly(painted, total / weight_sum)
     assert not torch.equal(painted, company.sample(None, others, noise, width=128, **STEP))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_hint_of_a_controlnet_is_cropped_along(
+    company: WebUI, noise: Tensor, method: str
+) -> None:
+    hint = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    others = tiled_diffusion(company, method, 0) | controlnet(company, hint)
+    painted = company.sample(REGIONS, others, noise, width=128, **STEP)
+    for left in (0, 8):
+        columns = slice(left, left + 8)
+        part_of_hint = controlnet(company, hint[:, 8 * left : 8 * left + 64])
+        part_of_noise = noise[..., columns]
+        alone = company.sample(CROPPED[left], part_of_hint, part_of_noise, width=64, **STEP)
+        nearly(painted[..., columns], alone)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -128,3 +143,13 @@ def test_parts_that_cannot_be_followed_are_refused(company: WebUI) -> None:
     with pytest.raises(Refused, match="Noise Inversion does not tell which part"):
         company.paint(REGIONS, "img2img", others, **source)
     company.paint({"styles": "ink"}, "img2img", others, **source)
+
+
+def test_demofusion_is_refused(company: WebUI) -> None:
+    if company.kind == "forge":
+        pytest.skip("Forge has no DemoFusion")
+    noise_inversion, how = [False, 10, 1, 1, 64], [False, False]
+    weights = [3.0, 1.0, 1.0, True, 0.85, 0.6, 4, True]
+    args = [True, "DemoFusion", True, 64, 32, 4, 2, *noise_inversion, *how, *weights]
+    with pytest.raises(Refused, match="DemoFusion paints parts that are spread over the picture"):
+        company.sample(REGIONS, {"demofusion": {"args": args}}, steps=2, width=128, height=64)

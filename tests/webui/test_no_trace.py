@@ -18,7 +18,6 @@ from tests.webui.server import CLONE_NAME, START_SECONDS, Painted, Refused, WebU
 INK = {"styles": {"ink": 1}}
 REGIONS = {"columns": [1, 1], "regions": ["ink", "photo"]}
 TEST = "dmm test"
-COMPILED = {"sd_unet": "[TEST] compiled"}
 
 
 @dataclass
@@ -143,8 +142,10 @@ def test_a_checkpoint_that_was_unloaded(webui: WebUI, dmm: dict) -> None:
 def test_a_compiled_unet_is_refused(webui: WebUI, dmm: dict) -> None:
     if webui.kind == "forge":
         pytest.skip("Forge has no compiled UNets")
+    webui.post("/sdapi/v1/options", {"sd_unet": "[TEST] compiled"})
     with pytest.raises(Refused) as refused:
-        webui.paint(dmm, override_settings=COMPILED)
+        webui.paint(dmm)
+    webui.post("/sdapi/v1/options", {"sd_unet": "None"})
     assert refused.value.status == 422
     assert "The SD Unet '[TEST] compiled' is a compiled UNet" in refused.value.answer["detail"]
 

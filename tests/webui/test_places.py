@@ -75,6 +75,7 @@ def test_only_white_paint_is_a_mask() -> None:
         ("ink @ 0, 0, 0.5, 0", "has no area"),
         ("ink @ 0, 0, nan, 1", "no finite number"),
         ("ink @ 0, 0, 1, 1 feather soft", "The feather 'soft' of a region"),
+        ("ink @ 0, 0, 1, 1 feather 5000", "1024 at most"),
         ("ink @ mask äöü", "The mask 'äöü' is no picture"),
         (f"ink @ mask {base64.b64encode(b'#!/bin/sh' * 9).decode()}", "is no picture"),
         (f"ink @ mask {in_base64(painted(8, 8))[:60]}", "is no picture"),

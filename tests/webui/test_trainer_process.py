@@ -60,7 +60,7 @@ def test_a_merge_is_followed_stopped_and_resumed(models: Path, run: MergeRun) ->
     )
     run.start(PYTHON)
     assert run.is_running
-    wait(run, lambda status: "step-00000002.png" in status.pictures)
+    wait(run, lambda status: "samples/step-00000002.png" in status.pictures)
     process = psutil.Process(json.loads((run.folder / PROCESS).read_text(encoding="utf-8"))["pid"])
     process.suspend()  # so that it is not done before it is asked to stop
     seen = run.status()
@@ -82,7 +82,7 @@ def test_a_merge_is_followed_stopped_and_resumed(models: Path, run: MergeRun) ->
     assert finished.state == "finished", finished
     assert finished.pictures[-1] == "grid.png"
     assert read_styles(run.output).names == ["ink", "oil"]
-    assert again.picture("grid.png").is_file()
+    assert all(again.picture(name).is_file() for name in finished.pictures)
     assert again.picture("../run-id") is None
     again.remove()
     assert not run.folder.exists()

@@ -59,7 +59,7 @@ def _values(evaluation: Evaluation, exhibits: Exhibits) -> dict[str, Any]:
         "x": exhibits,
         "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "trace_name": "FIDt" if evaluation.figure == "FID" else f"trace of {evaluation.figure}",
-        "excess": _excess(distances.excess),
+        "excess": over_floor(distances.excess),
         "own": sum(row == near for row, near in enumerate(distances.nearest)),
         "closeness": _closeness(distances),
         "mean": fmean,
@@ -104,7 +104,7 @@ def _closeness(distances: Distances) -> Callable[[float], float]:
     return lambda value: (far - math.log(max(value, 1e-9))) / span
 
 
-def _excess(share: float) -> str:
+def over_floor(share: float) -> str:
     """How far above the floor, "+3.5 %", or where that says more how many times the floor."""
     return f"{100 * share:+.1f} %" if share < 1 else f"{share + 1:.1f} ×"
 
