@@ -48,7 +48,7 @@ def merge(
     overwrite: Overwrite = False,
 ) -> None:
     """Merge checkpoints. The same command again goes on where it stopped."""
-    from trainer.config import load_config
+    from trainer.config_file import load_config
 
     _merge(load_config(config, overrides), overwrite)
 
@@ -71,7 +71,7 @@ def extend(
 ) -> None:
     """Add styles to a merged checkpoint; the teachers of its own styles are not needed again."""
     from dmm.merged import read_styles
-    from trainer.config import load_config
+    from trainer.config_file import load_config
 
     read_styles(merged)  # a plain checkpoint is refused
     said = {
@@ -99,7 +99,7 @@ def accelerate(
 ) -> None:
     """Teach a merged checkpoint to paint in four steps, at CFG 1 with the sampler LCM."""
     from dmm.merged import read_styles
-    from trainer.config import load_config
+    from trainer.config_file import load_config
 
     read_styles(merged)  # a plain checkpoint is refused
     said = {"preset": "few-steps", "base": str(merged), "output": str(output), "synthesised": None}
@@ -110,7 +110,7 @@ def accelerate(
 @app.command()
 def plan(config: Config, overrides: Overrides = None) -> None:
     """Say what will be loaded where, the memory, the disk and the time; start nothing."""
-    from trainer.config import load_config
+    from trainer.config_file import load_config
     from trainer.plan import describe_plan
 
     typer.echo(describe_plan(load_config(config, overrides)))

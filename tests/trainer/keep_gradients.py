@@ -16,7 +16,7 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.merge import merge
 
 

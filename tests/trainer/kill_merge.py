@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.merge import merge
 
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")

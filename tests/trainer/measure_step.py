@@ -17,7 +17,7 @@ from threading import Event, Thread
 import psutil
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.merge import merge
 
 SECONDS_BETWEEN_LOOKS = 0.02

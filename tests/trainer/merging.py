@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from tests import nets
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.merge import merge
 from trainer.run import app, main
 

@@ -17,7 +17,7 @@ from trainer.batches import TrainingBatches
 from trainer.buckets import Turns, nearest, sizes_like
 from trainer.cache import Examples, cache_latents, cache_text
 from trainer.checkpoint import open_checkpoint
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.data import PictureFolder
 from trainer.pairs import PairPlan
 from trainer.shards import Shards

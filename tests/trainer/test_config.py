@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dmm.errors import DmmError
-from trainer.config import load_config
+from trainer.config_file import load_config
 
 MERGE = """
 base: models/base.safetensors

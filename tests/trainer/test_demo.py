@@ -14,7 +14,7 @@ from dmm.merged import read_styles
 from trainer.average import Mean
 from trainer.batches import TrainingBatches
 from trainer.checkpoint import open_checkpoint
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.diffusion import Diffusion
 from trainer.ingredients import open_ingredients
 from trainer.losses import score_loss

@@ -14,7 +14,7 @@ from dmm.merged import read_styles
 from tests.trainer.merging import command, run_merge, saved_student, statistics, write_models
 from tests.trainer.test_merge import ENVIRONMENT, ROOT, assert_same
 from trainer.batches import TrainingBatches
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.ingredients import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.prepare import prepare

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sd_webui_dmm.merge_form import FieldError, Models, read_form
 from sd_webui_dmm.trainer_process import CONFIG, write_config
-from trainer.config import load_config
+from trainer.config_file import load_config
 
 CHECKPOINTS, LORAS, RUNS = (Path(f"/{name}").resolve() for name in ("models", "loras", "runs"))
 MODELS = Models(

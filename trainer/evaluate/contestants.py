@@ -11,7 +11,7 @@ from dmm.errors import DmmError
 from dmm.merged import Styles, read_styles
 from dmm.metadata import Style
 from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_architecture
-from trainer.config import load_config
+from trainer.config_file import load_config
 from trainer.ingredients import open_ingredients
 from trainer.teachers import Teacher
 
