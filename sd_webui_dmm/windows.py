@@ -9,8 +9,9 @@ from torch import Tensor
 
 from dmm.regions import Size
 
-MASK_SIDE = 1024
-"""Regions of larger pictures are drawn smaller: their masks shrink to the latents' size anyhow."""
+MASK_SIDE = 512
+"""Regions of larger pictures are drawn smaller, which takes an eighth of the time at 1024 pixels:
+their masks shrink to the latents' size anyhow."""
 
 _LATENT = 8  # pixels
 
