@@ -249,11 +249,11 @@ def test_no_spelling_leads_out(comfyui: ComfyUI, ink_file: Path, spellings: list
 
 
 @pytest.mark.parametrize(
-    "folder", ["loras", "configs", "custom_nodes", "input", "..", "", "checkpoints/..", "/", "\0"]
+    "folder", ["vae", "configs", "custom_nodes", "input", "..", "", "checkpoints/..", "/", "\0"]
 )
 @pytest.mark.usefixtures("no_trace")
 def test_only_folders_of_styles_are_read(comfyui: ComfyUI, ink_file: Path, folder: str):
-    write_styles(comfyui.base / "models" / "loras" / ink_file.name, ["not from here"])
+    write_styles(comfyui.base / "models" / "vae" / ink_file.name, ["not from here"])
     status, answer = ask_styles(comfyui, ink_file.name, folder)
     assert status == 400
     assert "is no folder of style files" in answer["error"]

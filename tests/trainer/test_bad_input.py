@@ -191,7 +191,7 @@ def test_folders_that_hold_no_data(
         (["data.prompts=none.txt"], r"no file none\.txt.* one prompt a line"),
         (["data.prompts=null"], r"give exactly one of `pictures`"),
         (["data.prompts=null", "data.shards=x-{0..2}.tar"], r"no shard x-0\.tar.* Give tar files"),
-        (["data.resolution=20"], r"`resolution` \[20, 20\] is not a multiple of 8"),
+        (["data.resolution=20"], r"`resolution`: \[20, 20\] is not a multiple of 8"),
         (["data.resolution=24", "base=base.safetensors"], r"base\.safetensors"),
         (["preset=best"], r"no preset 'best'. There are: .*paper"),
         (["teachers.0.name=anime"], r"two teachers are called 'anime': give each its own"),
