@@ -93,6 +93,8 @@ def test_a_preview_of_an_unknown_style_is_refused(webui: WebUI, previews: Path) 
 def test_a_click_puts_the_tag_into_the_prompt_and_takes_it_out(tab: Txt2Img) -> None:
     shows(tab, STYLES)
     card = tab.page.locator("#txt2img_dmm_cards .card", has_text="anime")
+    # The host's page fetches its options, the separator among them, and does not wait for them.
+    tab.page.wait_for_function("opts.extra_networks_add_text_separator !== undefined")
     card.click()
     assert tab.prompt.input_value() == "a cat <dmm:anime:1>"
     card.click()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +153,11 @@ def test_what_makes_no_sense_is_refused_by_its_field(tab: MergeTab, models: Path
     assert tab.webui.get("/dmm/merge/runs") == []
 
 
+def listed(webui: WebUI) -> list[str]:
+    """The checkpoints that the host knows."""
+    return [model["filename"] for model in webui.get("/sdapi/v1/sd-models")]
+
+
 @pytest.mark.usefixtures("environment")
 def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
     tab.fill("mine")
@@ -184,8 +190,10 @@ def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
     tab.press("Resume")
     tab.part.locator(".dmm-state", has_text="Finished").wait_for(timeout=MERGE_SECONDS * 1000)
     tab.says("mine.safetensors is in the checkpoint list.")
-    files = [model["filename"] for model in tab.webui.get("/sdapi/v1/sd-models")]
-    assert str(models / "mine.safetensors") in files
+    deadline = time.monotonic() + TIMEOUT_SECONDS  # the host empties its list before it fills it
+    while str(models / "mine.safetensors") not in listed(tab.webui):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
     tab.press("Use it now")
     weights = json.dumps([["from a checkpoint", 0], ["pencil", 0]], separators=(",", ":"))

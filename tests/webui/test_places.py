@@ -110,6 +110,6 @@ def test_a_window_is_a_part_of_the_masks() -> None:
 def test_masks_of_a_huge_picture_are_drawn_smaller() -> None:
     window = Window((4096, 8192), left=0.5)
     (_, mask), *_ = shares("", "", "ink @ 0.75, 0, 0.25, 1 feather 64", 0, window)
-    assert mask.shape == (512, 512)
+    assert mask.shape == (256, 256)
     soft = ((mask[0] > 0) & (mask[0] < 1)).nonzero()
-    assert soft.min() == 256 - 8 and soft.max() == 256 + 7
+    assert soft.min() == 128 - 4 and soft.max() == 128 + 3
