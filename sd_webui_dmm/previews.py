@@ -60,6 +60,7 @@ def paint(name: str) -> Path:
 
 
 def _paint(name: str) -> Path:
+    _ = shared.sd_model  # waits for AUTOMATIC1111's first load, beside which a second one fails
     styles = chosen_styles()
     if name not in styles.names:
         raise DmmError(f"There is no style {name!r} in this file. Refresh the cards.")
