@@ -3,10 +3,10 @@
 The old style is a teacher of the demo, the new one another. How well a file knows a style is its
 denoising error on what the style's own teacher paints of held-out captions.
 
-Measured after 60 steps at the paper's learning rate, with more for the style prompts: 1.03, 1.04 and
-1.19 times the error with regularisation, for three draws of the codebook, 11.5 times without. Less
-for the style prompts, 2e-3, made it 1.6. At 3e-4 for all it is 3.0 and 6.2 times, and the new style is
-nearer.
+Measured after 60 steps at the paper's learning rate, with more for the style prompts: 1.03, 1.04
+and 1.19 times the error with regularisation, for three draws of the codebook, 11.5 times without.
+Less for the style prompts, 2e-3, made it 1.6. At 3e-4 for all it is 3.0 and 6.2 times, and the new
+style is nearer.
 """
 
 from __future__ import annotations
