@@ -148,7 +148,7 @@ def test_masks_of_colours():
 def test_pictures_are_numbered_and_none_is_lost(tmp_path):
     settings = Settings("a\nfox", "blur", 1.0, 3, 4, 7.0, 8, 8)
     (tmp_path / "00041.png").touch()
-    path = save(Image.new("RGB", (8, 8)), tmp_path, settings, "merged, mine", "ink:1.0")
+    path = save(Image.new("RGB", (8, 8)), tmp_path, settings, "merged, mine", "ink:1.0", "dpm++")
     assert path.name == "00042.png"
     said = Image.open(path).info["parameters"]
     assert said.startswith("a\nfox\nNegative prompt: blur\nSteps: 4, ")

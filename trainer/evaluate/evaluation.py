@@ -27,7 +27,7 @@ from trainer.evaluate.prompts import open_prompts
 from trainer.evaluate.scores import Score, mean_score, open_scores
 from trainer.painting import PaintSettings
 from trainer.precision import DTYPES
-from trainer.sample import picture_size
+from trainer.studio import picture_size
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class _Fields(list[Component]):
 
 
 def _fields(painter: Painter) -> _Fields:
-    width, height = painter.studio.size
+    (width, height), sampling = painter.studio.size, painter.studio.sampling
     count = len(painter.names)
     prompt = gr.Textbox("", label="Prompt", lines=2, autofocus=True)
     with gr.Group():
@@ -79,8 +79,8 @@ def _fields(painter: Painter) -> _Fields:
     with gr.Accordion("More", open=False):
         negative = gr.Textbox("", label="Negative prompt")
         with gr.Row():
-            steps = gr.Slider(1, 60, 25, step=1, label="Steps")
-            guidance = gr.Slider(1, 15, 7.0, step=0.5, label="Guidance")
+            steps = gr.Slider(1, 60, sampling.steps, step=1, label="Steps")
+            guidance = gr.Slider(1, 15, sampling.guidance, step=0.5, label="Guidance")
         with gr.Row():
             wide = gr.Number(width, precision=0, step=8, label="Width")
             high = gr.Number(height, precision=0, step=8, label="Height")

@@ -88,8 +88,8 @@ class Painter:
         return no_style(styles.prompts.dim) if vector is None else whole_picture(vector)
 
     def _paint(self, settings: Settings, style: Regions, mix: str) -> str:
-        picture = self.studio.paint(
-            settings.prompt,
+        [picture] = self.studio.paint(
+            [settings.prompt],
             style if style.has_style else None,
             negative=settings.negative,
             size=(settings.width, settings.height),
@@ -98,7 +98,8 @@ class Painter:
             guidance=settings.guidance,
             progress="Painting",
         )
-        return str(save(picture, self.folder, settings, self.model, mix))
+        sampler = self.studio.sampling.sampler
+        return str(save(picture, self.folder, settings, self.model, mix, sampler))
 
 
 def _used(weights: Mapping[str, float]) -> dict[str, float]:

@@ -9,6 +9,9 @@ from pathlib import Path
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
+SAMPLERS = {"dpm++": "DPM++ 2M", "lcm": "LCM"}
+"""Our name of a sampler → the WebUI's."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -24,16 +27,19 @@ class Settings:
     height: int
 
 
-def save(picture: Image, folder: Path, settings: Settings, model: str, mix: str) -> Path:
+def save(
+    picture: Image, folder: Path, settings: Settings, model: str, mix: str, sampler: str
+) -> Path:
     """Writes a picture with its prompt, settings and mix inside, and gives the path.
 
     Args:
         folder: pictures are numbered there.
         model: the merged file's name.
+        sampler: a key of `SAMPLERS`.
         mix: as `dmm.mixes` spells it, or what else tells the style; "" = no style.
     """
     info = PngInfo()
-    info.add_text("parameters", describe(settings, model, mix))
+    info.add_text("parameters", describe(settings, model, mix, sampler))
     folder.mkdir(parents=True, exist_ok=True)
     taken = [int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal()]
     path = folder / f"{max(taken, default=0) + 1:05d}.png"
@@ -43,11 +49,11 @@ def save(picture: Image, folder: Path, settings: Settings, model: str, mix: str)
     return path
 
 
-def describe(settings: Settings, model: str, mix: str) -> str:
+def describe(settings: Settings, model: str, mix: str, sampler: str) -> str:
     """The infotext of a picture."""
     fields = {
         "Steps": settings.steps,
-        "Sampler": "DPM++ 2M",
+        "Sampler": SAMPLERS[sampler],
         "CFG scale": settings.guidance,
         "Seed": settings.seed,
         "Size": f"{settings.width}x{settings.height}",
