@@ -79,6 +79,7 @@ def measure(*, pixels: int, regions: int, rounds: int, loads: int, pictures: int
             for name in passes
         ],
     )
+    memory = memory_over(pictures)
     change = statistics.median(interleaved({"": changer(styles, pixels)}, 50)[""])
     switch = statistics.median(interleaved({"": switcher()}, loads)[""])
     print_table(
@@ -95,7 +96,7 @@ def measure(*, pixels: int, regions: int, rounds: int, loads: int, pictures: int
             "regions_time": median_ratio(seconds, divided, plain),
             "regions_flops": flops[divided] / flops[plain],
             "checkpoint_to_style_change": switch / change,
-            "memory_after_pictures": memory_over(pictures),
+            "memory_after_pictures": memory,
         }
     )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dmm.atomic import written_whole
 from dmm.errors import DmmError
 from dmm.mixes import parse_mix
 
@@ -61,14 +61,9 @@ class Presets:
         return presets
 
     def _write(self, presets: Mapping[str, Preset]) -> None:
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(presets, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            with written_whole(self.path) as partial:
+                partial.write_text(json.dumps(presets, indent=2), encoding="utf-8")
         except OSError as error:
             raise DmmError(f"{self.path} cannot be written: {error.strerror}.") from error
 

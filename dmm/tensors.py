@@ -10,7 +10,6 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dmm.atomic import written_whole
 from dmm.errors import DmmError
 
 DTYPES = {
@@ -205,17 +205,11 @@ def save_tensors(
     # Widest numbers first, as the format wants: each tensor starts at a multiple of its width.
     keys = sorted(kinds, key=lambda key: -kinds[key][1].itemsize)
     header, size = _safetensors_header({key: kinds[key] for key in keys}, metadata)
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with written_whole(path) as partial, partial.open("wb") as file:
             file.write(header)
             for key in keys:
                 file.write(_bytes(tensors[key]))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
     except OSError as error:
         if error.errno in NO_ROOM:
             raise DmmError(
@@ -226,8 +220,6 @@ def save_tensors(
             f"{path} cannot be written: {error.strerror}. Is it open in another program, or the "
             "folder read-only?"
         ) from error
-    finally:
-        _remove(partial)
 
 
 def refuse_to_replace(path: Path, overwrite: bool) -> None:
@@ -261,21 +253,6 @@ def _safetensors_header(
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut, on systems that can (not Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):  # some network file systems refuse; the file itself is safe
-        os.fsync(handle)
-    os.close(handle)
-
-
-def _remove(partial: Path) -> None:
-    with suppress(OSError):  # never hide the error that brought us here
-        partial.unlink(missing_ok=True)
 
 
 def _refuse_stand_ins(path: Path, head: bytes) -> None:

@@ -9,6 +9,8 @@ var dmm = dmm || {};
     // The inputs of img2img, tab by tab; those from the third on are for inpainting.
     const INPUTS = ["img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base"];
     const FIRST_OF_INPAINTING = 2;
+    const SCRIPT = "#img2img_script_container #script_list input";
+    const TILES = "SD upscale";
     const CELL = 64; // of the grid, in pixels of the picture
 
     const FITS = { STRETCH: "Just resize", COVER: "Crop and resize", CONTAIN: "Resize and fill" };
@@ -30,7 +32,7 @@ var dmm = dmm || {};
             const source = picture?.currentSrc || picture?.src || "";
             if (source !== this.source) this.load(source);
             const [width, height] = this.size(input);
-            const fit = input && !this.paintsPart() ? this.resizeMode() : FITS.COVER;
+            const fit = input && !this.paintsParts() ? this.resizeMode() : FITS.COVER;
             const looks = [source, this.image.complete, width, height, fit].join();
             const changed = looks !== this.shown;
             Object.assign(this, { shown: looks, width, height, fit });
@@ -55,15 +57,16 @@ var dmm = dmm || {};
         /** The size of the picture on which regions lie. */
         size(input) {
             const natural = input && [input.naturalWidth, input.naturalHeight];
-            if (natural && (this.paintsPart() || get_tab_index("img2img_tabs_resize") === 1)) return natural;
+            if (natural && (this.paintsParts() || get_tab_index("img2img_tabs_resize") === 1)) return natural;
             return ["width", "height"].map((side) => {
                 const number = gradioApp().querySelector(`#${this.tab}_${side} input[type=number]`);
                 return Number(number?.value) || 512;
             });
         }
 
-        /** Whether the host paints a part of the input, at a size of its own, and puts it back. */
-        paintsPart() {
+        /** Whether the host paints parts of the input, at a size of their own, and puts them back. */
+        paintsParts() {
+            if (gradioApp().querySelector(SCRIPT)?.value === TILES) return true;
             const area = gradioApp().querySelector("#img2img_inpaint_full_res input:checked");
             return get_tab_index("mode_img2img") >= FIRST_OF_INPAINTING && area?.value === "Only masked";
         }

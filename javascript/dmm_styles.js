@@ -41,7 +41,7 @@
         try {
             const answer = await fetch(`./dmm/styles?${query}`);
             const said = await answer.json();
-            if (!answer.ok) return [[], said.errors || said.detail];
+            if (!answer.ok) return [[], said.detail || said.errors];
             if (said.styles.length) return [said.styles, said.sampling ? `Made for ${said.sampling}.` : ""];
             return [[], `${said.checkpoint} is a plain checkpoint without styles, so it paints as ever.`];
         } catch (error) {

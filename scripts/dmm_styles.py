@@ -10,7 +10,17 @@ if ROOT not in sys.path:
     sys.path.append(ROOT)  # at the end: nothing of the host's, or of another extension, is shadowed
 
 # Now, not when first used: the host takes other entries off sys.path once this file is loaded.
-from sd_webui_dmm import cards, merge_tab, painting, routes, settings, tags, ui, xyz_axes  # noqa: E402
+from sd_webui_dmm import (  # noqa: E402
+    cards,
+    grid_tiles,
+    merge_tab,
+    painting,
+    routes,
+    settings,
+    tags,
+    ui,
+    xyz_axes,
+)
 
 
 class Script(scripts.Script):
@@ -45,3 +55,5 @@ script_callbacks.on_before_ui(register)
 script_callbacks.on_ui_settings(settings.register)
 script_callbacks.on_ui_tabs(merge_tab.build)
 script_callbacks.on_cfg_denoiser(painting.follow_sampling)
+script_callbacks.on_script_unloaded(grid_tiles.unfollow)
+grid_tiles.follow()

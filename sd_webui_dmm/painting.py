@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 from modules import script_callbacks, shared
@@ -21,7 +22,7 @@ from sd_webui_dmm.checkpoints import diffusion_model, loaded_file
 from sd_webui_dmm.errors import DmmStylesError
 from sd_webui_dmm.request import SEPARATE, Request
 from sd_webui_dmm.tiles import styled_in_tiles, tiler
-from sd_webui_dmm.windows import window_of
+from sd_webui_dmm.windows import windows_of
 
 _SAMPLING = "dmm_sampling"  # the attribute of p
 
@@ -232,17 +233,19 @@ class Sampling:
     def _plan_of_batch(self, styles: Styles, part_prompt: str) -> Plan:
         """The styles of the batch: a prompt's tags go before the accordion's mix, and those of a
         part's own prompt before them."""
-        p, prompts = self._p, self._prompts
-        tagged = tags.mix_in(part_prompt)
+        prompts, tagged = self._prompts, tags.mix_in(part_prompt)
         mixes = [tagged or tags.mix_in(prompt) or self._request.mix for prompt in prompts]
+        pictures = [*zip(mixes, cycle(windows_of(self._p)), strict=False)]
         plans = {
-            mix: replace(self._request, mix=mix).plan_of(styles, window_of(p)) for mix in set(mixes)
+            (mix, window): replace(self._request, mix=mix).plan_of(styles, window)
+            for mix, window in set(pictures)
         }
         if len(plans) == 1:
-            return plans[mixes[0]]
+            return plans[pictures[0]]
         if any(" AND " in prompt for prompt in prompts):
             raise DmmError(
-                "The prompts of this batch have different <dmm:…> tags, and AND in them. Set the "
-                "batch size to 1 (and the batch count to more)."
+                "The pictures of this batch have different styles, by their <dmm:…> tags or as "
+                "tiles of one picture, and their prompts have AND in them. Set the batch size to 1 "
+                "(and the batch count to more)."
             )
-        return PerPicture([plans[mix] for mix in mixes])
+        return PerPicture([plans[picture] for picture in pictures])

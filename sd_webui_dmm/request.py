@@ -79,6 +79,7 @@ class Request:
         Raises:
             DmmError: a value that the user has to mend.
         """
+        self._vector(self.mix, styles)  # refused if wrong, even where no region has it
         # Regions of the same mix are one: fewer of them, and no border between them.
         masks: dict[str, Tensor] = {}
         said = self.columns, self.rows, self.regions, self.feather

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dmm.regions import Size
@@ -12,6 +13,9 @@ from dmm.regions import Size
 MASK_SIDE = 512
 """Regions of larger pictures are drawn smaller, which takes an eighth of the time at 1024 pixels:
 their masks shrink to the latents' size anyhow."""
+
+TILE_WINDOW = "dmm_window"
+"""The attribute of an input that is a tile of a larger picture (see `grid_tiles`): its window."""
 
 _LATENT = 8  # pixels
 
@@ -22,7 +26,8 @@ class Window:
 
     Attributes:
         picture: the height and width of the whole, in pixels.
-        top, left, bottom, right: of the part, as fractions of the whole.
+        top, left, bottom, right: of the part, as fractions of the whole; below 0 or above 1 where
+            it reaches beyond.
     """
 
     picture: Size
@@ -43,20 +48,28 @@ class Window:
         return height, width
 
     def crop(self, masks: Tensor) -> Tensor:
-        """The part of masks [..., H, W] for the whole picture."""
-        rows = _span(self.top, self.bottom, masks.shape[-2])
-        columns = _span(self.left, self.right, masks.shape[-1])
-        return masks[..., rows, columns]
+        """The part of masks [..., H, W] for the whole picture, which go on beyond its edges."""
+        rows = _pixels(self.top, self.bottom, masks.shape[-2])
+        columns = _pixels(self.left, self.right, masks.shape[-1])
+        return masks[..., rows[:, None], columns]
 
 
-def window_of(p: Any) -> Window:
-    """What the host paints now.
-
-    Inpainting "only masked" paints a part of the picture at a size of its own; hires fix to a given
-    width and height cuts off what does not fit that shape.
+def windows_of(p: Any) -> list[Window]:
+    """What the host paints now: a window for each picture of the batch, or one for all.
 
     Args:
         p: the host's StableDiffusionProcessing, in the midst of its work.
+    """
+    inputs = getattr(p, "init_images", None) or ()
+    tiles = [getattr(image, TILE_WINDOW) for image in inputs if hasattr(image, TILE_WINDOW)]
+    return tiles or [_window_of_all(p)]
+
+
+def _window_of_all(p: Any) -> Window:
+    """The window of whole pictures.
+
+    Inpainting "only masked" paints a part of the picture at a size of its own; hires fix to a given
+    width and height cuts off what does not fit that shape.
     """
     picture = (p.height, p.width)
     if getattr(p, "paste_to", None) and p.mask_for_overlay:
@@ -72,6 +85,7 @@ def window_of(p: Any) -> Window:
     return Window(picture)
 
 
-def _span(start: float, end: float, length: int) -> slice:
+def _pixels(start: float, end: float, length: int) -> Tensor:
     first = min(round(start * length), length - 1)
-    return slice(first, max(round(end * length), first + 1))
+    last = max(round(end * length), first + 1)
+    return torch.arange(first, last).clamp(0, length - 1)

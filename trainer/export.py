@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
+from dmm.atomic import rename_whole
 from dmm.errors import DmmError
 from dmm.layouts import CONTROLNET_PREFIX, controlnet_to_single, single_file_tensors
 from dmm.merged import UNET_PREFIXES, Stored, Styles, find_styles, write_merged, write_style_file
@@ -141,7 +142,7 @@ def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dt
             # Moved away, since a folder that is half removed looks like somebody else's.
             if final.exists():
                 final.rename(former)
-            partial.rename(final)
+            rename_whole(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(former, ignore_errors=True)

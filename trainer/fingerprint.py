@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from dmm.errors import DmmError
+
 
 def fingerprint(*parts: object) -> str:
     """Return the SHA-256 (64 hex digits) of any values that JSON can hold."""
@@ -50,3 +52,56 @@ def files_sha256(paths: Iterable[Path], title: str) -> str:
                     digest.update(block)
                     bar.update(len(block))
     return digest.hexdigest()
+
+
+class HashedFiles:
+    """Files that a long run reads again and again, and that nobody may write into meanwhile.
+
+    One that is removed, or another put in its place, does no harm: what was opened stays readable.
+
+    Attributes:
+        sha256: of the files' bytes, one after the other.
+    """
+
+    def __init__(self, paths: Iterable[Path], title: str) -> None:
+        self._paths, self._title = list(paths), title
+        self._marks = self._marks_now()
+        self.sha256 = files_sha256(self._paths, title)
+
+    def refuse_changed(self) -> None:
+        """Check that they hold what was hashed; they are hashed again only where times differ.
+
+        Raises:
+            DmmError: they do not.
+        """
+        marks = self._marks_now()
+        same_files = [mark and mark[:2] for mark in marks] == [mark[:2] for mark in self._marks]
+        if marks == self._marks or not same_files:
+            return
+        if files_sha256(self._paths, self._title) != self.sha256:
+            changed = zip(self._paths, marks, self._marks, strict=True)
+            names = ", ".join(str(path) for path, now, then in changed if now != then)
+            raise DmmError(
+                f"{names} was changed by another program after this run had opened it. Put the "
+                "file that was there back and run the same command again: it goes on from the "
+                "last saved state. To merge the new file, begin anew with another `output`."
+            )
+        self._marks = marks
+
+    def _marks_now(self) -> list[tuple[int, ...] | None]:
+        """By which a file is known (device and number), and what writing into it changes."""
+        return [_marks(path) for path in self._paths]
+
+
+def _marks(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

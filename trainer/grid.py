@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dmm.atomic import written_whole
 from trainer.disk import writing
 
 GAP = 4
@@ -41,11 +42,5 @@ def save_grid(path: Path, rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> 
             left = margin + column * (width + GAP)
             sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, top))
         top += height
-    partial = path.with_suffix(".partial.png")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.crop((0, 0, sheet.width, top)).save(partial)
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path), written_whole(path) as partial:
+        sheet.crop((0, 0, sheet.width, top)).save(partial, format="PNG")

@@ -124,11 +124,13 @@ class TrainingLoop:
                         step=step,
                     )
                     on_step(step)  # before the state: what a kill prevents is done again
-                    if self._should_stop():
+                    stop = self._should_stop()
+                    if stop or step % config.save_every == 0 or step == config.steps:
+                        if statistics:
+                            statistics.flush()
                         self.save(step)
+                    if stop:
                         raise Stopped(f"Stopped after step {step} of {config.steps}; it is saved.")
-                    if step % config.save_every == 0 or step == config.steps:
-                        self.save(step)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)

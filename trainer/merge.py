@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
+from dmm.atomic import make_folder, written_whole
 from dmm.errors import DmmError
 from dmm.style_prompts import StylePrompts
 from trainer.adapter import add_adapter
@@ -207,7 +208,7 @@ def new_accelerator(config: MergeConfig, stage: Stage) -> Accelerator:
     )
     refuse_unfit(stage.train, accelerator)
     with writing(stage.folder):
-        stage.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(stage.folder)
     accelerator.init_trackers("logs")
     return accelerator
 
@@ -255,7 +256,6 @@ def _same_run_or_refuse(
                 "or choose another `output`."
             )
     elif accelerator.is_main_process:
-        with writing(mark):
-            mark.parent.mkdir(exist_ok=True)
-            mark.write_text(wanted, encoding="utf-8")
+        with writing(mark), written_whole(mark) as partial:
+            partial.write_text(wanted, encoding="utf-8")
     accelerator.wait_for_everyone()

@@ -10,7 +10,6 @@ process k of n computes every n-th shard; all processes must see the same folder
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
+from dmm.atomic import written_whole
 from dmm.errors import DmmError
 from dmm.tensors import TensorFile, open_tensors, save_tensors
 from trainer.fingerprint import fingerprint
@@ -147,15 +147,9 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise DmmError(
             f"{path} cannot be written: {error.strerror}. Free some space, or choose another "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 from accelerate import Accelerator
 
+from dmm.atomic import make_folder, remove_whole, rename_whole
 from dmm.errors import DmmError
 from trainer.disk import writing
 
@@ -23,6 +23,8 @@ def save_state(accelerator: Accelerator, folder: Path, step: int, keep_last: int
     partial = folder / f"{final.name}.partial"
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
+        with writing(final):
+            make_folder(folder)
     accelerator.wait_for_everyone()
     try:
         with writing(final):
@@ -32,12 +34,8 @@ def save_state(accelerator: Accelerator, folder: Path, step: int, keep_last: int
         raise
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        for file in partial.rglob("*"):
-            if file.is_file():
-                with file.open("rb+") as opened:
-                    os.fsync(opened.fileno())
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        with writing(final):
+            rename_whole(partial, final)
         _keep_last(folder, keep_last)
     accelerator.wait_for_everyone()
 
@@ -60,7 +58,7 @@ def load_last_state(accelerator: Accelerator, folder: Path, keep_last: int) -> i
 
 def _keep_last(folder: Path, count: int) -> None:
     for old in _states(folder)[:-count]:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_whole(old)
 
 
 def _states(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dmm.atomic import written_whole
 from trainer.disk import writing
 
 
@@ -20,25 +21,27 @@ class Statistics:
 
     def __init__(self, path: Path, steps_done: int) -> None:
         kept = [line for line in _lines(path) if line["step"] <= steps_done]
-        partial = path.with_suffix(".partial")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path), written_whole(path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            os.replace(partial, path)
         self._path = path
 
     def write(self, figures: dict[str, Any]) -> None:
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(figures) + "\n")
 
+    def flush(self) -> None:
+        """Makes the lines survive a power cut, before the state of their step does."""
+        with writing(self._path), self._path.open("rb+") as file:
+            os.fsync(file.fileno())
+
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             lines.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # the kill came in the middle of this line
+            break  # a kill or a power cut came in the middle of this line
     return lines

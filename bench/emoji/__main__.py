@@ -72,10 +72,8 @@ def _figures(entry: Entry, judge: Judge, floor: tuple[Marks, Marks]) -> dict:
     seen, unseen = judge.seen(entry), judge.unseen(entry)
     return {
         "fidt": seen.trace,
-        "fidt_interval": seen.interval,
         "fidt_floor": floor[0].trace,
         "fidt_unseen": unseen.trace,
-        "fidt_unseen_interval": unseen.interval,
         "fidt_unseen_floor": floor[1].trace,
         "kid": seen.kernel,
         "unet_evaluations": entry.unet_evaluations,
@@ -116,7 +114,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--styles", type=int, help="the first so many; all if left out")
     parser.add_argument("--methods", nargs="+", help="all if left out")
     parser.add_argument("--features", default=LITE0)
-    parser.add_argument("--seed", type=int, default=0, help="of what the methods draw")
+    parser.add_argument("--seed", type=int, default=0, help="of what the methods draw and are measured with")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 

@@ -25,11 +25,9 @@ from trainer.evaluate.prompts import Texts, open_prompts
 from trainer.painting import PaintSettings
 
 RESOLUTION = (64, 64)
-BATCH = 32
+BATCH = 64
+FIRST_SEED = 1_000_000  # far from the noise of what merges are trained on
 CHANGES = 3  # timed; the median counts
-
-# Of Student's t, two-sided 95 %, by degrees of freedom.
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,11 @@ class Marks:
     """Of one method on one set of prompts.
 
     Attributes:
-        trace: of the Frechet matrix, the mean over repeats.
-        interval: half the width of its 95 % interval; None for a single repeat.
-        kernel: KID on the diagonal, the mean over styles and repeats.
+        trace: of the Frechet matrix.
+        kernel: KID on the diagonal, the mean over styles.
     """
 
     trace: float
-    interval: float | None
     kernel: float
 
 
@@ -55,13 +51,13 @@ class Judge:
         size = contest.size
         check_counts([size.seen, size.unseen], extractor, size.components)
 
-    def seen(self, entry: Entry, repeats: int | None = None) -> Marks:
+    def seen(self, entry: Entry) -> Marks:
         """By the prompts that the teachers were trained on."""
-        return self._marks(entry, self._seen, repeats or self._contest.size.repeats)
+        return self._marks(entry, self._seen)
 
     def unseen(self, entry: Entry) -> Marks:
         """By other prompts."""
-        return self._marks(entry, self._unseen, self._contest.size.repeats)
+        return self._marks(entry, self._unseen)
 
     def change_seconds(self, entry: Entry) -> float | None:
         """What changing the style takes, everything being in memory that can be."""
@@ -91,6 +87,7 @@ class Judge:
             resolution=RESOLUTION,
             steps=size.sampling_steps,
             guidance=size.guidance,
+            seed=FIRST_SEED,
         )
         studio = Studio(
             prompts=open_prompts(prompts),
@@ -108,24 +105,22 @@ class Judge:
             reduce = Components.of(torch.cat(features), size.components)
         return _Panel(studio, features, reduce)
 
-    def _marks(self, entry: Entry, panel: _Panel, repeats: int) -> Marks:
-        traces, kernels = [], []
-        for repeat in range(1, repeats + 1):
-            seed = repeat * panel.studio.pictures  # past the noise of every set before
-            studio = replace(panel.studio, settings=replace(panel.studio.settings, seed=seed))
-            sets = [self._features(artist, studio) for artist in entry.artists]
-            prompts = panel.texts
-            traces.append(
-                sum(
-                    frechet_distance(panel.gaussian(features), reference)
-                    for features, reference in zip(sets, panel.references, strict=True)
-                )
-            )
-            kernels += [
-                kernel_distance(features, reference, prompts)
-                for features, reference in zip(sets, panel.features, strict=True)
-            ]
-        return Marks(fmean(traces), _interval(traces), fmean(kernels))
+    def _marks(self, entry: Entry, panel: _Panel) -> Marks:
+        sets = [self._features(artist, self._again(panel.studio)) for artist in entry.artists]
+        distances = [
+            frechet_distance(panel.gaussian(features), reference)
+            for features, reference in zip(sets, panel.references, strict=True)
+        ]
+        kernels = [
+            kernel_distance(features, reference, panel.texts)
+            for features, reference in zip(sets, panel.features, strict=True)
+        ]
+        return Marks(sum(distances), fmean(kernels))
+
+    def _again(self, studio: Studio) -> Studio:
+        """The same prompts from noise of the contest's seed, past that of the first sets."""
+        seed = FIRST_SEED + (self._contest.seed + 1) * studio.pictures
+        return replace(studio, settings=replace(studio.settings, seed=seed))
 
     def _features(self, artist: Artist, studio: Studio) -> Tensor:
         if artist.words:
@@ -156,10 +151,3 @@ class _Panel:
     def gaussian(self, features: Tensor) -> Gaussian:
         return Gaussian.of(self.reduce(features) if self.reduce else features)
 
-
-def _interval(values: Sequence[float]) -> float | None:
-    """Half the width of the mean's 95 % interval."""
-    count = len(values)
-    if count < 2:
-        return None
-    return T_95[min(count - 1, max(T_95))] * statistics.stdev(values) / math.sqrt(count)

@@ -51,4 +51,4 @@ def best_average(contest: Contest, folder: Path, judge: Judge) -> Entry:
         )
         for number in range(contest.size.search)
     ]
-    return min(entries, key=lambda entry: judge.seen(entry, repeats=1).trace)
+    return min(entries, key=lambda entry: judge.seen(entry).trace)

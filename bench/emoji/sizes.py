@@ -18,7 +18,6 @@ class Size:
         seen, unseen: pictures of a style for each measurement, by prompts that the teachers were
             trained on and by others.
         components: that the Frechet distance is taken of; None = all features.
-        repeats: measurements from other noise, for the interval.
         sampling_steps, guidance: of every picture.
         ranks: of the LoRAs.
         search: mixes tried for the best weighted average.
@@ -34,7 +33,6 @@ class Size:
     seen: int
     unseen: int
     components: int | None
-    repeats: int
     sampling_steps: int
     guidance: float
     ranks: tuple[int, ...]
@@ -44,24 +42,53 @@ class Size:
 SIZES = {
     size.name: size
     for size in (
-        Size("tiny", 3, 8, 1, 1e-3, 2, 4, 8, 8, 4, 2, 2, 2.0, (8,), 2),
-        Size("laptop", 900, 64, 20, 1e-3, 100, 125, 125, 104, 64, 3, 15, 2.0, (8, 32, 128), 6),
+        Size(
+            "tiny",
+            steps=3,
+            batch_size=8,
+            warmup=1,
+            learning_rate=1e-3,
+            second_steps=2,
+            painted=4,
+            seen=8,
+            unseen=8,
+            components=4,
+            sampling_steps=2,
+            guidance=2.0,
+            ranks=(8,),
+            search=2,
+        ),
+        Size(
+            "laptop",
+            steps=300,
+            batch_size=32,
+            warmup=20,
+            learning_rate=1e-3,
+            second_steps=60,
+            painted=125,
+            seen=125,
+            unseen=65,
+            components=48,
+            sampling_steps=10,
+            guidance=2.0,
+            ranks=(8, 32, 128),
+            search=4,
+        ),
         Size(
             "gpu",
-            20_000,
-            128,
-            200,
-            3e-4,
-            1000,
-            1500,
-            2000,
-            1500,
-            None,
-            3,
-            25,
-            3.0,
-            (8, 32, 128),
-            12,
+            steps=20_000,
+            batch_size=128,
+            warmup=200,
+            learning_rate=3e-4,
+            second_steps=1000,
+            painted=1500,
+            seen=2000,
+            unseen=1500,
+            components=None,
+            sampling_steps=25,
+            guidance=3.0,
+            ranks=(8, 32, 128),
+            search=12,
         ),
     )
 }

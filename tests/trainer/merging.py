@@ -48,6 +48,16 @@ def write_models(folder: Path, family: str = "sd1") -> Path:
     return config
 
 
+def rest(folder: Path) -> Path:
+    """A file with all of `merge.yaml` but for what `extend` and `accelerate` say themselves."""
+    lines = (folder / "merge.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+    path = folder / "rest.yaml"
+    said = ("base:", "teachers:", "output:")
+    kept = [line for line in lines if not line.startswith(said)]
+    path.write_text("".join(kept), encoding="utf-8")
+    return path
+
+
 def networks(family: str, seed: int) -> tuple[nn.Module, nn.Module, list[nn.Module]]:
     """UNet, VAE and text encoders. All seeds share one VAE, as fine-tunes do."""
     if family == "sdxl":

@@ -14,8 +14,7 @@ from PIL import Image
 from dmm.merged import read_styles
 from dmm.metadata import Sampling, read_sampling
 from dmm.tensors import open_tensors, save_tensors
-from tests.trainer.merging import command, run_merge, statistics, write_models
-from tests.trainer.test_extend import rest
+from tests.trainer.merging import command, rest, run_merge, statistics, write_models
 from tests.trainer.test_merge import ENVIRONMENT, ROOT, assert_same
 
 FEW = [

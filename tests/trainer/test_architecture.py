@@ -4,6 +4,7 @@ import pytest
 
 from dmm import layouts
 from tests.nets import file_tensors, small_bigg, small_clip, small_sd1_unet, small_vae
+from tests.trainer.sizes import BIG_G, CLIP_L, SD15, SDXL, VAE
 from trainer.architecture import (
     Misfit,
     check_tensors,
@@ -15,17 +16,6 @@ from trainer.architecture import (
     vae_config,
 )
 
-SD15 = {
-    "block_out_channels": [320, 640, 1280, 1280],
-    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "transformer_layers_per_block": 1,
-    "use_linear_projection": False,
-}
 # segmind/small-sd and BK-SDM-Small: one resnet a level less, no mid block.
 SMALL_SD = SD15 | {"layers_per_block": 1, "mid_block_type": None}
 # segmind/tiny-sd and BK-SDM-Tiny: the innermost level gone too.
@@ -33,20 +23,6 @@ TINY_SD = SMALL_SD | {
     "block_out_channels": [320, 640, 1280],
     "down_block_types": ["CrossAttnDownBlock2D"] * 3,
     "up_block_types": ["CrossAttnUpBlock2D"] * 3,
-}
-SDXL = {
-    "block_out_channels": [320, 640, 1280],
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 2,
-    "cross_attention_dim": 2048,
-    "attention_head_dim": [5, 10, 20],
-    "transformer_layers_per_block": [1, 2, 10],
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
 }
 SSD_1B = SDXL | {
     "mid_block_type": "UNetMidBlock2D",
@@ -114,45 +90,12 @@ def test_a_mid_block_deeper_than_an_inner_level_without_attention():
     assert network_shapes("unet", unet_config(shapes)) == shapes
 
 
-FULL_VAE = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "block_out_channels": [128, 256, 512, 512],
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "scaling_factor": 0.18215,
-}
-
-
-@pytest.mark.parametrize(
-    "config", [FULL_VAE, FULL_VAE | {"latent_channels": 16, "use_quant_conv": False}]
-)
+@pytest.mark.parametrize("config", [VAE, VAE | {"latent_channels": 16, "use_quant_conv": False}])
 def test_full_size_vae(config):
     shapes = network_shapes("vae", config)
     read = vae_config(shapes, scaling_factor=0.18215)
     assert {key: read[key] for key in config} == config
     assert network_shapes("vae", read) == shapes
-
-
-CLIP_L = {
-    "vocab_size": 49408,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 77,
-    "hidden_act": "quick_gelu",
-}
-BIG_G = CLIP_L | {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "hidden_act": "gelu",
-    "projection_dim": 1280,
-}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ from torch import Tensor
 from dmm.injection import styled
 from dmm.merged import read_styles
 from tests import nets
-from tests.trainer.merging import command, networks, run_merge, statistics, write_models
+from tests.trainer.merging import (
+    command,
+    networks,
+    rest,
+    run_merge,
+    statistics,
+    write_models,
+)
 from trainer.checkpoint import open_checkpoint
 from trainer.student import predict
 from trainer.text import TextEmbedding
@@ -51,16 +58,6 @@ def extend(config: Path, merged: Path, name: str, *options: str) -> Path:
     ]
     assert command(*words) == 0
     return output
-
-
-def rest(folder: Path) -> Path:
-    """All of a merge but for what `extend` says itself."""
-    lines = (folder / "merge.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
-    path = folder / "rest.yaml"
-    said = ("base:", "teachers:", "output:")
-    kept = [line for line in lines if not line.startswith(said)]
-    path.write_text("".join(kept), encoding="utf-8")
-    return path
 
 
 @torch.no_grad()

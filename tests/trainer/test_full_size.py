@@ -1,7 +1,13 @@
-"""SD1.5 at its full size, with random weights: does a training step fit where it should?"""
+"""Every stage of the method at the size of real models, with random weights, within 20 GiB.
+
+At full size it takes gigabytes and many minutes, so it runs when asked for:
+
+    python install.py test -m full_size -n 0 -s
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -13,97 +19,90 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
-from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from dmm.layouts import single_file_tensors
-from dmm.tensors import save_tensors
-from tests.nets import file_tensors, small_vae
-from trainer.architecture import empty_network
+from dmm.merged import read_styles
+from tests.trainer.every_stage import remove_states, stages, write_models
+from tests.trainer.measure import TOO_MUCH
+from tests.trainer.merging import command
+from tests.trainer.sizes import FULL_SD15, FULL_SDXL, NARROW_SDXL, Model
 
+ROOT = Path(__file__).parents[2]
 GIB = 2**30
 MEMORY = 20 * GIB
-DISK = 6 * GIB
-PARAMETERS = 859_520_964
+DISK = {"SD1.5": 40 * GIB, "SDXL": 24 * GIB}
+PARAMETERS = 859_520_964  # of SD1.5's UNet
 
-CONFIG = """
-base: ink.safetensors
-teachers: [ink.safetensors, anime.safetensors, oil.safetensors]
-output: merged.safetensors
-data: {pictures: pictures, resolution: 16, workers: 0}
-train: {steps: 1, batch_size: 3, teachers_per_sample: null, teacher_slots: 1}
-log_with: []
-"""
+
+def test_every_stage_of_a_narrow_sdxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SDXL's own depths, two text encoders, time ids and buckets, a tenth as wide."""
+    write_models(tmp_path, NARROW_SDXL, adapter=False, controlnets=True)
+    monkeypatch.chdir(tmp_path)
+    for stage in stages(adapter=False, controlnets=True):
+        assert command(*stage.words) == 0, stage.name
+    assert_merged(tmp_path, adapter=False)
+
+
+def assert_merged(folder: Path, adapter: bool) -> None:
+    """The files are there, hold the styles they should, and come from losses that are numbers."""
+    old = ["base", "ink", "pen"]
+    merged = folder / ("folded.safetensors" if adapter else "merged.safetensors")
+    assert read_styles(merged).names == old
+    assert read_styles(folder / "extended.safetensors").names == [*old, "brush"]
+    for loss in ("lcm", "splam"):
+        assert read_styles(folder / f"{loss}.safetensors").sampling.steps == 4
+    for found in folder.rglob("stats.jsonl"):
+        for line in found.read_text(encoding="utf-8").splitlines():
+            assert math.isfinite(json.loads(line)["gradient_norm"]), found
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Three teachers of 860 million parameters in fp16, four pictures and a config."""
+    """Removed at the end: pytest would keep the gigabytes of the last three runs."""
     if psutil.virtual_memory().available < MEMORY:
         pytest.skip(f"less than {MEMORY // GIB} GiB of memory are free")
-    if shutil.disk_usage(tmp_path).free < DISK:
-        pytest.skip(f"less than {DISK // GIB} GiB of disk are free")
-    for seed, name in enumerate(("ink", "anime", "oil")):
-        write_checkpoint(tmp_path / f"{name}.safetensors", seed)
-    (tmp_path / "pictures").mkdir()
-    for number in range(4):
-        picture = tmp_path / "pictures" / f"{number}.png"
-        Image.effect_noise((16, 16), 60).save(picture)
-        picture.with_suffix(".txt").write_text("a cat", encoding="utf-8")
-    (tmp_path / "merge.yaml").write_text(CONFIG, encoding="utf-8")
     yield tmp_path
-    shutil.rmtree(tmp_path)  # pytest would keep the gigabytes of the last three runs
-
-
-def write_checkpoint(path: Path, seed: int) -> None:
-    """SD1.5's own UNet; the text encoder has its width but one layer, the VAE two levels."""
-    shapes = {
-        name: tensor.shape
-        for name, tensor in empty_network("unet", {"cross_attention_dim": 768}).state_dict().items()
-    }
-    largest = max(math.prod(shape) for shape in shapes.values())
-    # All tensors are cut from one strip of noise, each at a place of its own: drawing 860 million
-    # numbers for each teacher would take longer than the step.
-    torch.manual_seed(seed)
-    noise = torch.randn(largest + 1000 * len(shapes)).mul_(0.02).half()
-    unet = {
-        name: noise[1000 * index :][: math.prod(shape)].view(shape)
-        for index, (name, shape) in enumerate(shapes.items())
-    }
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=520,
-            hidden_size=768,
-            intermediate_size=768,
-            num_hidden_layers=1,
-            num_attention_heads=12,
-            bos_token_id=518,
-            eos_token_id=519,
-        )
-    )
-    save_tensors(
-        path,
-        single_file_tensors("sd1", unet, small_vae().state_dict(), [file_tensors(text)]),
-        {},
-    )
+    shutil.rmtree(tmp_path)
 
 
 @pytest.mark.full_size
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells mapped files from memory")
-def test_a_step_of_full_size_sd15_takes_less_than_20_gib(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "model", "adapter"),
+    [("SD1.5", FULL_SD15, False), ("SDXL", FULL_SDXL, True)],
+    ids=["SD1.5", "SDXL"],
+)
+def test_every_stage_takes_less_than_20_gib(
+    folder: Path, name: str, model: Model, adapter: bool
+) -> None:
+    """SD1.5 learns as a whole, SDXL as an adapter: its weights and moments alone are 41 GB."""
+    if shutil.disk_usage(folder).free < DISK[name]:
+        pytest.skip(f"less than {DISK[name] // GIB} GiB of disk are free")
+    write_models(folder, model, adapter, controlnets=not adapter)
+    for stage in stages(adapter, controlnets=not adapter):
+        if not stage.goes_on:
+            remove_states(folder)
+        peak = peak_of(stage.words, folder)
+        print(f"| {name} | {stage.name} | {peak / GIB:.1f} |", flush=True)
+        if stage.name == "distillation" and not adapter:
+            # Weights, gradients and the optimizer's two moments are there at the least: a peak
+            # below them would be no training step.
+            assert peak > 4 * PARAMETERS * 4
+    assert_merged(folder, adapter)
+
+
+def peak_of(words: list[str], folder: Path) -> int:
+    """The most memory that a command holds, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.trainer.measure_step", str(MEMORY), folder / "merge.yaml"],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-m", "tests.trainer.measure", str(MEMORY), *words],
+        cwd=folder,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     if done.returncode == -signal.SIGKILL:
         pytest.skip("other processes took the memory that was free")
-    assert done.returncode == 0, done.stderr
-    peak = int(done.stdout.split()[-1])
-    # Weights, gradients and the optimizer's two moments are there at the least: a peak below them
-    # would be no training step.
-    assert 4 * PARAMETERS * 4 < peak < MEMORY, f"{peak / GIB:.1f} GiB"
+    said = " ".join(words)
+    assert done.returncode != TOO_MUCH, f"{said}: more than {MEMORY // GIB} GiB"
+    assert done.returncode == 0, f"{said}: {done.stderr}"
+    return int(done.stdout.split()[-1])

@@ -16,6 +16,7 @@ from tests import nets
 from tests.trainer.merging import (
     command,
     networks,
+    rest,
     run_merge,
     saved_student,
     statistics,
@@ -132,7 +133,14 @@ def test_every_stage(config: Path) -> None:
     second = merged.with_suffix("") / "synthesised" / "stats.jsonl"
     assert second.read_text(encoding="utf-8").count("\n") == 1
     output = config.parent / "fast" / "merged.safetensors"
-    words = ["--output", output, "--config", rest(config), "train.steps=1", "train.batch_size=3"]
+    words = [
+        "--output",
+        output,
+        "--config",
+        rest(config.parent),
+        "train.steps=1",
+        "train.batch_size=3",
+    ]
     assert command("accelerate", merged, *words) == 0
     assert read_styles(output).names == ["ink", "Anime", "oil"]
 
@@ -144,16 +152,14 @@ def test_sample_and_extend_read_what_was_written(config: Path, merged: Path) -> 
     assert command("sample", merged, "--prompt", "a cat", *words) == 0
     assert Image.open(picture).height > Image.open(picture).width / 2
     output = folder / "extended" / "merged.safetensors"
-    words = ["--with", folder / "pen.safetensors", "--output", output, "--config", rest(config)]
+    words = [
+        "--with",
+        folder / "pen.safetensors",
+        "--output",
+        output,
+        "--config",
+        rest(config.parent),
+    ]
     assert command("extend", merged, *words, "train.steps=2") == 0
     assert read_styles(output).names == ["ink", "Anime", "oil", "pen"]
     assert read_styles(output).family == "sdxl"
-
-
-def rest(config: Path) -> Path:
-    """All of a merge but for what `extend` says itself."""
-    lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
-    path = config.with_name("rest.yaml")
-    said = ("base:", "teachers:", "output:")
-    path.write_text("".join(line for line in lines if not line.startswith(said)), encoding="utf-8")
-    return path

@@ -157,4 +157,4 @@ def test_different_tags_in_a_batch_with_and_are_refused(webui: WebUI) -> None:
     with pytest.raises(Refused) as refused:
         webui.paint(prompt="a cat AND a dog|<dmm:photo:1>", **matrix)
     assert refused.value.status == 422
-    assert "different <dmm:…> tags, and AND in them" in refused.value.answer["detail"]
+    assert "different styles, by their <dmm:…> tags" in refused.value.answer["detail"]

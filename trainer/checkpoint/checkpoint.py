@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from dmm.errors import DmmError
 from trainer.architecture import NETWORKS, Config, Family
 from trainer.checkpoint.network import Network
-from trainer.fingerprint import files_sha256
+from trainer.fingerprint import HashedFiles
 
 PredictionType = Literal["epsilon", "v_prediction"]
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -60,7 +60,7 @@ class Checkpoint:
 
     def unet_tensors(self) -> Mapping[str, Tensor]:
         """The UNet's tensors by their names in diffusers, without style tensors; read lazily."""
-        return self.networks["unet"].tensors
+        return self._network("unet").tensors
 
     def vae_tensors(self) -> Mapping[str, Tensor]:
         """The VAE's tensors by their names in diffusers; read lazily."""
@@ -76,7 +76,7 @@ class Checkpoint:
 
     def load_unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
         """The UNet on the CPU, a copy of its own."""
-        return self.networks["unet"].load(dtype)
+        return self._network("unet").load(dtype)
 
     def load_vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
         """The VAE on the CPU, a copy of its own."""
@@ -91,7 +91,20 @@ class Checkpoint:
     @cached_property
     def sha256(self) -> str:
         """Hash of the file, as the WebUI and its mergers know it; in a folder, of the UNet's."""
-        return files_sha256(self.weight_files, self.path.name)
+        return self._hashed.sha256
+
+    @cached_property
+    def _hashed(self) -> HashedFiles:
+        return HashedFiles(self.weight_files, self.path.name)
+
+    def refuse_changed(self) -> None:
+        """Check that the files, which a long run reads again and again, are what was hashed.
+
+        Raises:
+            DmmError: another program has written into one.
+        """
+        if "_hashed" in vars(self):
+            self._hashed.refuse_changed()
 
     @property
     def kind(self) -> str:
@@ -114,6 +127,7 @@ class Checkpoint:
                 f"{self.path} holds no {NETWORKS[name]}. Use a checkpoint that was not stripped of "
                 "it, or name another checkpoint for it."
             )
+        self.refuse_changed()
         return self.networks[name]
 
 

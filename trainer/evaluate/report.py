@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from PIL import Image
 
+from dmm.atomic import written_whole
 from trainer.disk import writing
 from trainer.evaluate.cost import Cost
 from trainer.evaluate.evaluation import Evaluation
@@ -172,8 +173,5 @@ def _rows(evaluation: Evaluation, exhibits: Exhibits) -> list[tuple[str, list[Im
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)

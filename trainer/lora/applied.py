@@ -50,6 +50,9 @@ class LoraCheckpoint(Checkpoint):
         loras = [(lora.sha256, lora.weight) for lora in self.loras]
         return fingerprint("loras on a checkpoint", self.plain.sha256, loras)
 
+    def refuse_changed(self) -> None:
+        self.plain.refuse_changed()
+
 
 class ChangedTensors(Mapping[str, Tensor]):
     """Tensors with changes added as they are read: W + Σ weight · ΔW, in float32.

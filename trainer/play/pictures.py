@@ -9,6 +9,8 @@ from pathlib import Path
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dmm.atomic import written_whole
+
 SAMPLERS = {"dpm++": "DPM++ 2M", "lcm": "LCM"}
 """Our name of a sampler → the WebUI's."""
 
@@ -40,12 +42,10 @@ def save(
     """
     info = PngInfo()
     info.add_text("parameters", describe(settings, model, mix, sampler))
-    folder.mkdir(parents=True, exist_ok=True)
     taken = [int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal()]
     path = folder / f"{max(taken, default=0) + 1:05d}.png"
-    partial = path.with_suffix(".partial")
-    picture.save(partial, format="PNG", pnginfo=info)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        picture.save(partial, format="PNG", pnginfo=info)
     return path
 
 
