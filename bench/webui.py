@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,8 +18,8 @@ import typer
 
 from tests.comfyui.checkpoints import small_styles
 from tests.hosts import find_host, why_skipped
+from tests.server import NOT_IN_A_CLONE, free_port
 from tests.webui.checkpoints import write_checkpoint
-from tests.webui.server import NOT_IN_A_CLONE
 
 ROOT = Path(__file__).parents[1]
 STYLES = tuple(f"Style {number}" for number in range(1, 9))
@@ -65,12 +64,10 @@ def main(
         said = EXTENSION.format(root=str(ROOT), options=options | {"pictures": pictures})
         script.write_text(said, encoding="utf-8")
         (base / "config.json").write_text(SETTINGS, encoding="utf-8")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        folders = ("--data-dir", str(base), "--ckpt-dir", str(checkpoints), "--port", str(port))
+        folders = ("--data-dir", str(base), "--ckpt-dir", str(checkpoints))
+        port = ("--port", str(free_port()))
         subprocess.run(
-            [host.python, "launch.py", *folders, *ARGUMENTS, *(CPU if cpu else ())],
+            [host.python, "launch.py", *port, *folders, *ARGUMENTS, *(CPU if cpu else ())],
             cwd=host.path,
             check=True,
             env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"},

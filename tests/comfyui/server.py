@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import socket
-import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -24,15 +20,10 @@ from torch import Tensor
 
 from tests.comfyui.graph import Graph, Node
 from tests.hosts import Host
+from tests.server import Server, free_port
 
-ROOT = Path(__file__).parents[2]
-CLONE_NAME = "my dmm-clone"  # people choose their own folder names
 TEST_NODES = Path(__file__).parent / "test_nodes"
-NOT_IN_A_CLONE = shutil.ignore_patterns(
-    ".git", ".venv", "__pycache__", ".*_cache", "outputs", "dmm-cache"
-)
 
-START_SECONDS = 120
 PROMPT_SECONDS = 120
 
 
@@ -66,13 +57,12 @@ class Outputs:
         return "\n".join(self._of(node)["text"])
 
 
-class ComfyUI:
+class ComfyUI(Server):
     """A running server; models, input, output and user files lie in `base`, none in the host.
 
     Args:
         base: an empty folder.
-        packs: names of further packs to load, from the host's folder of packs; those it lacks are
-            left out (see `has_pack`).
+        packs: names of further packs to load (see `Server`).
         ours: whether our own pack is there.
     """
 
@@ -82,62 +72,22 @@ class ComfyUI:
         self.base = base
         self.checkpoints = base / "models" / "checkpoints"
         self.output = base / "output"
-        custom_nodes = base / "custom_nodes"
-        custom_nodes.mkdir(parents=True)
+        self.log_file = base / "comfyui.log"
         self.checkpoints.mkdir(parents=True)
-        self.pack = custom_nodes / CLONE_NAME
-        if ours:
-            shutil.copytree(ROOT, self.pack, ignore=NOT_IN_A_CLONE)
-        shutil.copytree(TEST_NODES, custom_nodes / TEST_NODES.name)
-        self._packs = [name for name in packs if host.packs and (host.packs / name).is_dir()]
-        for name in self._packs:
-            shutil.copytree(host.packs / name, custom_nodes / name, ignore=NOT_IN_A_CLONE)
-        self._start(host)
-
-    def _start(self, host: Host) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        super().__init__(host, base / "custom_nodes", TEST_NODES, packs, ours=ours)
+        port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
-        arguments = ["--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-api-nodes"]
         # Without its own database the server would write one into the user's ComfyUI.
-        arguments += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
-        self.log_file = self.base / "comfyui.log"
-        with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [host.python, "main.py", *arguments],
-                cwd=host.path,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"ComfyUI did not start:\n{self.log()[-4000:]}")
-            time.sleep(0.1)
+        apart = ("--base-directory", str(base), "--database-url", "sqlite:///:memory:")
+        listen = ("--listen", "127.0.0.1", "--port", port)
+        self.start("main.py", "--cpu", *listen, "--disable-api-nodes", *apart)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             self.get("/system_stats")
         except OSError:
             return False
         return True
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def log(self) -> str:
-        return self.log_file.read_text(encoding="utf-8", errors="replace")
-
-    def has_pack(self, name: str) -> bool:
-        return name in self._packs
 
     @cached_property
     def nodes(self) -> dict[str, Any]:
@@ -189,7 +139,7 @@ class ComfyUI:
         """Waits for a queued prompt."""
         deadline = time.monotonic() + PROMPT_SECONDS
         while not (history := json.loads(self.get(f"/history/{prompt_id}"))):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.has_ended() or time.monotonic() > deadline:
                 raise RuntimeError(f"ComfyUI gave no answer:\n{self.log()[-4000:]}")
             time.sleep(0.02)
         status = history[prompt_id]["status"]

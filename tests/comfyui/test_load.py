@@ -12,7 +12,8 @@ from dmm.merged import Styles, read_styles, write_style_file
 from dmm.tensors import open_tensors
 from tests.comfyui.checkpoints import small_styles, styles_metadata, write_checkpoint
 from tests.comfyui.conftest import SD1_NAMES, SDXL_NAMES
-from tests.comfyui.server import CLONE_NAME, ComfyUI, NodeError
+from tests.comfyui.server import ComfyUI, NodeError
+from tests.server import CLONE_NAME
 
 
 def load_styles(comfyui: ComfyUI, name: str) -> Styles:

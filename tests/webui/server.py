@@ -5,11 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,18 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from tests.hosts import Host
+from tests.server import Server, free_port
 
-ROOT = Path(__file__).parents[2]
 TEST_EXTENSION = Path(__file__).parent / "test_extension"
-CLONE_NAME = "my dmm-clone"  # people choose their own folder names
-NOT_IN_A_CLONE = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "outputs")
 
-START_SECONDS = 180
 PAINT_SECONDS = 180
-
-# Every request runs in a thread of the host's and so in an arena of glibc's. A checkpoint's
-# tensors are small enough to stay in those when freed: by the hundredth test that took 8 GB.
-GIVE_MEMORY_BACK = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 
 ARGUMENTS = {
     "webui": ["--use-cpu", "all", "--no-half", "--do-not-download-clip", "--disable-nan-check"],
@@ -71,15 +59,14 @@ class Painted:
         return isinstance(other, Painted) and np.array_equal(self.pictures, other.pictures)
 
 
-class WebUI:
+class WebUI(Server):
     """A running server; its settings, extensions, pictures and models lie in `base`.
 
     Args:
         kind: "webui" or "forge".
         base: an empty folder.
         checkpoints: a folder of models; the server starts with "merged".
-        packs: names of further extensions, from the host's folder of packs; those it lacks are
-            left out (see `has_pack`).
+        packs: names of further extensions (see `Server`).
         ours: whether our own extension is there.
         arguments: of the host's command line.
     """
@@ -96,55 +83,24 @@ class WebUI:
         arguments: Sequence[str] = (),
     ) -> None:
         self.kind = kind
+        self.base = base
         self.models = base / "models"
-        self.extension = base / "extensions" / CLONE_NAME
-        if ours:
-            shutil.copytree(ROOT, self.extension, ignore=NOT_IN_A_CLONE)
-        shutil.copytree(TEST_EXTENSION, base / "extensions" / TEST_EXTENSION.name)
-        self._packs = [name for name in packs if host.packs and (host.packs / name).is_dir()]
-        for name in self._packs:
-            folder = base / "extensions" / name
-            shutil.copytree(host.packs / name, folder, ignore=NOT_IN_A_CLONE)
+        self.log_file = base / "server.log"
+        super().__init__(host, base / "extensions", TEST_EXTENSION, packs, ours=ours)
         settings = {"sd_model_checkpoint": "merged.safetensors", "samples_save": False}
         (base / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
-        self.log_file = base / "server.log"
-        arguments = [
-            *arguments,
-            *(
-                "--api",
-                "--port",
-                str(port),
-                "--data-dir",
-                str(base),
-                "--ckpt-dir",
-                str(checkpoints),
-            ),
+        self.start(
+            *("launch.py", "--api", "--port", port, *arguments),
+            *("--data-dir", str(base), "--ckpt-dir", str(checkpoints)),
             *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check"),
             *("--no-hashing", "--no-download-sd-model", *ARGUMENTS[kind]),
             # Forge serves its own JavaScript from its data alone, which here lies elsewhere.
             *("--gradio-allowed-path", str(host.path), "--gradio-allowed-path", str(base)),
-        ]
-        quiet = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-        with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [host.python, "launch.py", *arguments],
-                cwd=host.path,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | quiet | GIVE_MEMORY_BACK,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"{kind} did not start:\n{self.log()[-4000:]}")
-            time.sleep(0.2)
+        )
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         if "Startup time" not in self.log():
             return False  # a request that comes before the host has its routes makes it fail
         try:
@@ -152,20 +108,6 @@ class WebUI:
         except (urllib.error.URLError, ConnectionError, Refused):
             return False
         return True
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def has_pack(self, name: str) -> bool:
-        return name in self._packs
-
-    def log(self) -> str:
-        return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def get(self, path: str, **query: str) -> Any:
         """The JSON that a path answers."""

@@ -41,7 +41,7 @@ def odd_checkpoint(running: WebUI, checkpoints: Path) -> Iterator[str]:
 
 @pytest.fixture
 def previews(running: WebUI) -> Iterator[Path]:
-    folder = running.extension.parents[1] / "dmm_previews"
+    folder = running.base / "dmm_previews"
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

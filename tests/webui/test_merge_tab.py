@@ -101,7 +101,7 @@ def models(running: WebUI, checkpoints: Path) -> Iterator[Path]:
 @pytest.fixture
 def environment(running: WebUI) -> Iterator[None]:
     """The trainer's environment where `install.py` makes it: the one of the tests."""
-    link = running.extension / ".venv"
+    link = running.clone / ".venv"
     link.symlink_to(sys.prefix, target_is_directory=True)
     yield
     link.unlink()
@@ -176,7 +176,7 @@ def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
     grid.wait_for(timeout=MERGE_SECONDS * 1000)
     page_has_it = "(picture) => picture.complete && picture.naturalWidth > 100"
     tab.page.wait_for_function(page_has_it, arg=grid.element_handle())
-    run = tab.webui.extension.parents[1] / "dmm_merges" / "mine"
+    run = tab.webui.base / "dmm_merges" / "mine"
     process = psutil.Process(json.loads((run / "process.json").read_text("utf-8"))["pid"])
     process.suspend()  # so that it is not done before it is asked to stop
     tab.press("Stop")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.hosts import find_host
-from tests.webui.server import CLONE_NAME, START_SECONDS, Painted, Refused, WebUI
+from tests.server import CLONE_NAME, START_SECONDS
+from tests.webui.server import Painted, Refused, WebUI
 
 INK = {"styles": {"ink": 1}}
 REGIONS = {"columns": [1, 1], "regions": ["ink", "photo"]}
@@ -119,17 +119,9 @@ def reload_ui(webui: WebUI) -> None:
     starts = webui.log().count("Startup time:")
     webui.post("/test/reload", {})
     deadline = time.monotonic() + START_SECONDS
-    while webui.log().count("Startup time:") == starts or not _answers(webui):
+    while webui.log().count("Startup time:") == starts or not webui.answers():
         assert time.monotonic() < deadline, webui.log()[-4000:]
         time.sleep(0.2)
-
-
-def _answers(webui: WebUI) -> bool:
-    try:
-        webui.get("/test/latents")
-    except (urllib.error.URLError, ConnectionError, Refused):
-        return False
-    return True
 
 
 def test_a_checkpoint_that_was_unloaded(webui: WebUI, dmm: dict) -> None:

@@ -23,7 +23,7 @@ NAME = "<b>水墨</b> & “ink”"
 @pytest.fixture
 def presets_file(running: WebUI) -> Iterator[Path]:
     """In the user's data, not in the clone, which an update may replace."""
-    path = running.extension.parents[1] / "dmm_presets.json"
+    path = running.base / "dmm_presets.json"
     path.unlink(missing_ok=True)
     yield path
     path.unlink(missing_ok=True)

@@ -73,7 +73,7 @@ def test_a_tag_in_one_of_the_host_s_styles(webui: WebUI, photo: Painted) -> None
 def test_a_tag_from_a_wildcard(webui: WebUI, photo: Painted) -> None:
     if not webui.has_pack(WILDCARDS):
         pytest.skip(f"no {WILDCARDS} on this machine")
-    folder = webui.extension.parent / WILDCARDS / "wildcards"
+    folder = webui.base / "extensions" / WILDCARDS / "wildcards"
     (folder / "style.txt").write_text("<dmm:photo:1>\n", encoding="utf-8")
     painted = webui.paint(prompt="a cat__style__")
     assert painted == photo

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.comfyui.server import ROOT, ComfyUI
+from tests.comfyui.server import ComfyUI
+from tests.server import ROOT
 
 if TYPE_CHECKING:  # without playwright the tests are skipped, not broken
     from playwright.sync_api import ConsoleMessage, Page, Request

@@ -11,8 +11,9 @@ from PIL import Image
 
 from tests.comfyui.checkpoints import write_lora
 from tests.comfyui.front_end.browser import WORKFLOWS, FrontEnd, example
-from tests.comfyui.server import CLONE_NAME, ComfyUI
+from tests.comfyui.server import ComfyUI
 from tests.hosts import find_host
+from tests.server import CLONE_NAME
 
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 FRONT_END_ONLY = {"MarkdownNote"}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.comfyui.front_end.browser import FrontEnd
-from tests.comfyui.server import ROOT, ComfyUI
+from tests.comfyui.server import ComfyUI
+from tests.server import ROOT
 
 LANGUAGES = ("en", "zh")
 
