@@ -7,11 +7,21 @@ import re
 import socket
 from datetime import timedelta
 
+import typer
+
 from dmm.errors import DmmError
+
+IS_MAIN = os.environ.get("RANK", "0") == "0"  # launchers tell each process its rank
 
 # How long a process waits for the others. A killed one is noticed at once; this is for one that
 # froze, and far longer than a main process takes to paint the grid of many teachers.
 PATIENCE = timedelta(hours=1)
+
+
+def say(message: object, err: bool = False) -> None:
+    """Prints, once where a launcher started several processes."""
+    if IS_MAIN:
+        typer.echo(message, err=err)
 
 
 def name_of_process() -> str:
