@@ -11,9 +11,10 @@ var dmm = dmm || {};
         ["height", "Height", "Of the pictures, in pixels: what the teachers were made for", 512],
         ["steps", "Steps", "Of the training"],
         ["batch_size", "Batch size", "Pictures the student learns from in a step"],
-        ["micro_batch_size", "Batch in memory", "How many of them at once: fewer need less memory", 4],
+        ["micro_batch_size", "Batch in memory", "How many of them at once: fewer need less memory"],
         ["samples_every", "Sample grid every … steps", "Empty: only at the end"],
     ];
+    const MICRO_BATCH = 4; // where the preset does not say it, which would be the whole batch
     const DATA = {
         prompts: "My prompts, which the teachers paint",
         synthetic: "Prompts that come with DMM, which the teachers paint",
@@ -141,6 +142,7 @@ var dmm = dmm || {};
             this.pictures = element("input", { type: "text", placeholder: "Its whole path, on the WebUI's machine" });
             this.perTeacher = number();
             this.preset = element("select", { onchange: () => this.update() });
+            this.presetNotice = element("p", { className: "dmm-notice" });
             this.precision = element("select");
             fill(this.precision, [option("", "as the preset"), ...["fp32", "bf16", "fp16"].map((it) => option(it))]);
             this.numbers = new Map(NUMBERS.map(([name, , , value]) => [name, number({ value: value ?? "" })]));
@@ -191,10 +193,11 @@ var dmm = dmm || {};
                 element(
                     "div",
                     { className: "dmm-fields" },
-                    field("name", "Name of the merged checkpoint", this.name),
+                    field("name", "Name of the merged file", this.name),
                     field("preset", "Preset", this.preset),
                     field("precision", "Precision", this.precision, "Of the arithmetic: bf16 is fastest on GPUs that have it"),
                 ),
+                this.presetNotice,
                 this.output,
                 element("div", { className: "dmm-fields dmm-numbers" }, ...numbers),
                 this.synthesisedPart,
@@ -213,12 +216,11 @@ var dmm = dmm || {};
         /** Asks the server what there is to choose from. */
         async load(refresh = false) {
             this.choices = await dmm.ask(`choices?refresh=${refresh}`);
-            const { checkpoints, presets, output, folders } = this.choices;
+            const { checkpoints, presets, folders } = this.choices;
             fill(this.base, [option("", "Choose …"), ...checkpoints.map((name) => option(name))]);
             fill(this.preset, Object.keys(presets).map((name) => option(name)));
             const kinds = Object.entries(DATA).filter(([kind]) => folders || kind !== "pictures");
             fill(this.data, kinds.map(([kind, label]) => option(kind, label)));
-            this.output.textContent = `It is written to ${output}, where the WebUI finds it.`;
             for (const teacher of this.teachers) teacher.list();
             if (!this.isRestored) this.restore();
             this.update();
@@ -229,11 +231,18 @@ var dmm = dmm || {};
             this.picturesPart.hidden = this.data.value !== "pictures";
             this.paintedPart.hidden = this.data.value === "pictures";
             this.perTeacher.placeholder = this.data.value === "prompts" ? "one of every prompt" : "1000";
-            const preset = this.choices.presets[this.preset.value] ?? {};
+            const { description, folder, train, synthesised } = this.chosenPreset;
+            this.presetNotice.textContent = `${description}.`;
+            this.output.textContent = `It is written to ${folder}, where the WebUI finds it.`;
             for (const [name, input] of this.numbers) {
-                if (preset.train?.[name]) input.placeholder = `${preset.train[name]}, as the preset`;
+                input.placeholder = train[name] ? `${train[name]}, as the preset` : "";
             }
-            this.synthesisedPart.hidden = !preset.synthesised;
+            if (!train.micro_batch_size) this.numbers.get("micro_batch_size").placeholder = MICRO_BATCH;
+            this.synthesisedPart.hidden = !synthesised;
+        }
+
+        get chosenPreset() {
+            return this.choices.presets[this.preset.value];
         }
 
         addTeacher(values) {
@@ -266,6 +275,13 @@ var dmm = dmm || {};
                 synthesised: this.synthesised.checked,
                 unload: this.unload.checked,
             };
+        }
+
+        /** The merge that is asked for: the values, and what neither they nor the preset say. */
+        merge() {
+            const values = this.values();
+            if (!this.chosenPreset.train.micro_batch_size) values.micro_batch_size ??= MICRO_BATCH;
+            return values;
         }
 
         keep() {

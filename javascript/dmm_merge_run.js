@@ -12,15 +12,16 @@ var dmm = dmm || {};
         failed: "Failed",
         finished: "Finished",
     };
-    // The hosts' own buttons that read the checkpoint folder again.
-    const REFRESH = "#refresh_sd_model_checkpoint, #forge_refresh_checkpoint";
+    // The hosts' own buttons that read their folders again.
+    const REFRESH_CHECKPOINTS = "#refresh_sd_model_checkpoint, #forge_refresh_checkpoint";
+    const REFRESH_LORAS = "#txt2img_lora_extra_refresh_internal, #img2img_lora_extra_refresh_internal";
 
     const element = (...parts) => dmm.element(...parts);
 
     class MergeRunPanel {
         constructor() {
             this.names = [];
-            this.listed = new Set(); // finished checkpoints that the host's list was told of
+            this.listed = new Set(); // finished merges that the host's lists were told of
             this.choice = element("select", { onchange: () => this.follow(this.choice.value) });
             this.choice.setAttribute("aria-label", "Merge");
             this.state = element("p", { className: "dmm-state" });
@@ -104,19 +105,20 @@ var dmm = dmm || {};
             if (loss !== null) parts.push(`loss ${loss.toPrecision(3)}`);
             this.progress.textContent = parts.filter(Boolean).join(" · ");
             this.progress.hidden = !this.progress.textContent;
-            this.message.textContent = state === "finished" ? `${status.output} is in the checkpoint list.` : message;
+            this.message.textContent = state === "finished" ? whereItIs(status) : message;
             this.message.hidden = !this.message.textContent;
             this.message.classList.toggle("dmm-warning", state === "failed");
             this.stop.hidden = state !== "running";
             this.resume.hidden = state !== "stopped" && state !== "failed";
-            this.use.hidden = state !== "finished" || !status.selectable;
+            this.use.hidden = state !== "finished" || !status.checkpoint;
             this.remove.hidden = works;
             this.listGrids(name, status.pictures);
             this.log.textContent = status.log.join("\n");
             this.logPart.hidden = !status.log.length;
             if (state === "finished" && !this.listed.has(name)) {
                 this.listed.add(name);
-                gradioApp().querySelector(REFRESH)?.click();
+                const buttons = gradioApp().querySelectorAll(status.lora ? REFRESH_LORAS : REFRESH_CHECKPOINTS);
+                for (const button of buttons) button.click();
             }
         }
 
@@ -157,10 +159,26 @@ var dmm = dmm || {};
             await this.act("remove");
         }
 
-        /** Loads the merged checkpoint as a click on its card would. */
+        /** Loads the merged checkpoint as a click on its card would; an adapter's base, and it. */
         choose() {
-            selectCheckpoint(this.shown.output);
+            const { checkpoint, lora } = this.shown;
+            selectCheckpoint(checkpoint);
+            if (!lora) return;
+            const prompt = gradioApp().querySelector("#txt2img_prompt textarea");
+            if (prompt.value.includes(`<lora:${lora}:`)) return;
+            prompt.value = `${prompt.value} ${loraTag(lora)}`.trim();
+            updateInput(prompt);
         }
+    }
+
+    function whereItIs({ output, lora }) {
+        return lora
+            ? `${output} is among the LoRAs: on its base, ${loraTag(lora)} in a prompt brings its styles.`
+            : `${output} is in the checkpoint list.`;
+    }
+
+    function loraTag(name) {
+        return `<lora:${name}:1>`;
     }
 
     function label(file) {

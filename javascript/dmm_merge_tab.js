@@ -51,14 +51,14 @@ var dmm = dmm || {};
 
         async makePlan() {
             await this.send(this.planButton, "The trainer looks at the files and measures a step …", async () => {
-                this.showPlan(await dmm.ask("plan", this.form.values()));
+                this.showPlan(await dmm.ask("plan", this.form.merge()));
                 this.say("");
             });
         }
 
         async start() {
             await this.send(this.startButton, "Starting …", async () => {
-                const { name } = await dmm.ask("start", this.form.values());
+                const { name } = await dmm.ask("start", this.form.merge());
                 this.say("");
                 await this.run.follow(name);
             });
@@ -98,7 +98,7 @@ var dmm = dmm || {};
             if (this.page.offsetParent === null || this.looks) return;
             this.looks = true;
             try {
-                if (!this.form.choices.output) await this.load();
+                if (!this.form.isRestored) await this.load();
                 await this.run.update();
             } catch {
                 // The WebUI is starting again: the next look finds it.

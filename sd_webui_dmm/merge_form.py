@@ -16,6 +16,8 @@ from PIL import Image
 
 from dmm.errors import DmmError
 
+PRESETS = ("adapter", "one-gpu", "paper")  # the trainer's that the page offers
+ADAPTER = "adapter"  # the one that makes a LoRA, and no checkpoint
 PROMPTS = "prompts.txt"  # beside the merge's YAML file
 PICTURES, SYNTHETIC = "pictures", "synthetic"  # kinds of data; the third is prompts
 
@@ -27,7 +29,7 @@ NUMBERS = {
     "samples_every": "samples.every",
     "pictures_per_teacher": "data.painting.pictures_per_teacher",
 }
-# What "More settings" may set; the rest has fields of its own, names files, or makes no checkpoint.
+# What "More settings" may set; the rest has fields of its own, names files, or is another preset's.
 DATA = ("data.painting", "data.buckets", "data.workers")
 MORE = ("train", "synthesised", "samples", "export", *DATA)
 NOT_MORE = ("synthesised.prompts", "train.adapter")
@@ -56,14 +58,20 @@ class Models:
     Attributes:
         checkpoints: files by the names the host shows.
         loras: likewise.
-        output: the folder for merged checkpoints.
-        runs: the folder for runs.
+        checkpoint_folder: for merged checkpoints.
+        lora_folder: for adapters.
+        run_folder: for runs.
     """
 
     checkpoints: Mapping[str, Path]
     loras: Mapping[str, Path]
-    output: Path
-    runs: Path
+    checkpoint_folder: Path
+    lora_folder: Path
+    run_folder: Path
+
+    def output_folder(self, preset: str) -> Path:
+        """Where merges by a preset go."""
+        return self.lora_folder if preset == ADAPTER else self.checkpoint_folder
 
 
 @dataclass(frozen=True)
@@ -87,17 +95,18 @@ def read_form(form: Mapping[str, Any], models: Models) -> Merge:
         FieldError: a value that the user has to mend.
     """
     name = read_name(form.get("name"))
+    preset = _preset(form.get("preset"))
     data, files = _data(form)
     config: dict[str, Any] = {
-        "preset": str(form.get("preset") or "paper"),
+        "preset": preset,
         "base": str(_chosen(form.get("base"), models.checkpoints, "base", "base checkpoint")),
         "teachers": _teachers(form.get("teachers") or [], models),
-        "output": str(models.output / f"{name}.safetensors"),
-        "run": str(models.runs / name),
+        "output": str(models.output_folder(preset) / f"{name}.safetensors"),
+        "run": str(models.run_folder / name),
         "data": {
             **data,
             "resolution": [_side(form, "width"), _side(form, "height")],
-            "cache": str(models.runs / ".cache"),
+            "cache": str(models.run_folder / ".cache"),
         },
         "export": {"style_file": False},  # the host would list it as a checkpoint
     }
@@ -121,13 +130,19 @@ def read_name(value: Any) -> str:
     """
     name = str(value or "").strip().removesuffix(".safetensors")
     if not name:
-        raise FieldError("name", "Name: give the merged checkpoint a name.")
+        raise FieldError("name", "Name: give the merged file a name.")
     if _UNFIT_IN_NAMES.search(name) or _WINDOWS_DEVICES.fullmatch(name) or len(name) > 100:
         raise FieldError(
             "name",
             f"Name: {name!r} is no file name. Use up to 100 letters, digits, spaces, - and _, "
             "and no folders.",
         )
+    return name
+
+
+def _preset(name: Any) -> str:
+    if name not in PRESETS:
+        raise FieldError("preset", f"Preset: there is no {name!r}. There are {', '.join(PRESETS)}.")
     return name
 
 

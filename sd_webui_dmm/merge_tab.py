@@ -1,4 +1,4 @@
-"""The tab "DMM merge": the page that `javascript/dmm_merge.js` draws, and what that asks for."""
+"""The tab "DMM merge": the page that `dmm_merge_tab.js` draws, and what that asks for."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 
 import gradio as gr
 import yaml
-from fastapi import Body, Depends, FastAPI
+from fastapi import Body, FastAPI
 from fastapi.responses import FileResponse, JSONResponse, Response
 from modules import sd_models, shared
 from modules.call_queue import queue_lock
+from modules.paths_internal import models_path
 
 from dmm.errors import DmmError
 from sd_webui_dmm import settings, trainer_process
 from sd_webui_dmm.folders import MERGES_FOLDER
-from sd_webui_dmm.merge_form import FieldError, Models, read_form, read_name
+from sd_webui_dmm.merge_form import ADAPTER, PRESETS, FieldError, Models, read_form, read_name
+from sd_webui_dmm.routes import logged_in
 from sd_webui_dmm.trainer_process import HOW_TO_INSTALL, OWN_PYTHON, TRAINER, MergeRun
 
 MODEL_SUFFIXES = (".safetensors", ".ckpt")
-OTHER_PRESETS = ("adapter", "controlnet", "few-steps")  # make no checkpoint of checkpoints
 
 _starting = threading.Lock()
 _unloaded = False  # whether the host's checkpoint made room for a merge
@@ -40,15 +41,12 @@ def add_routes(_demo: Any, app: FastAPI) -> None:
     """Adds what the page asks for, under ``/dmm/merge/``, for whom `--gradio-auth` lets in."""
     asks = [choices, runs, status, picture]
     does = [plan, start, resume, stop, remove]
-    login_check = next(
-        route.endpoint for route in app.routes if getattr(route, "path", None) == "/login_check"
-    )
     for endpoint in (*asks, *does):
         app.add_api_route(
             f"/dmm/merge/{endpoint.__name__}",
             _answering(endpoint),
             methods=["GET" if endpoint in asks else "POST"],
-            dependencies=[Depends(login_check)],
+            dependencies=logged_in(app),
         )
 
 
@@ -74,8 +72,7 @@ def choices(refresh: bool = False) -> dict[str, Any]:
     return {
         "checkpoints": [*models.checkpoints],
         "loras": [*models.loras],
-        "presets": _presets(),
-        "output": str(models.output),
+        "presets": {name: _preset(name, models) for name in PRESETS},
         "folders": not shared.cmd_opts.hide_ui_dir_config,
         "install": "" if _python().is_file() else HOW_TO_INSTALL,
     }
@@ -91,13 +88,20 @@ def status(name: str) -> dict[str, Any]:
     """How a run stands; see `trainer_process.Status`.
 
     Returns:
-        That, with the "output" file's name, and whether the host's page can choose it by it.
+        That, with the name of the "output" file, and how to paint with it: the "checkpoint" to
+        choose, empty where the host's page cannot choose it by its name, and the "lora" to name in
+        the prompt, if it is one.
     """
     run = _known(name)
-    said = run.status()
-    if said.state == "finished" and not _is_listed(run.output):
+    said, is_adapter = run.status(), run.config.get("preset") == ADAPTER
+    checkpoint = Path(run.config["base"]) if is_adapter else run.output
+    if said.state == "finished" and not _is_listed(checkpoint):
         sd_models.list_models()
-    return asdict(said) | {"output": run.output.name, "selectable": _is_found_by_name(run.output)}
+    return asdict(said) | {
+        "output": run.output.name,
+        "checkpoint": checkpoint.name if _is_found_by_name(checkpoint) else "",
+        "lora": run.output.stem if is_adapter else "",
+    }
 
 
 def picture(name: str, file: str) -> Response:
@@ -118,11 +122,12 @@ def start(form: dict[str, Any]) -> dict[str, str]:
     """Starts a merge; the answer has its name."""
     merge = read_form(form, _models())
     run, python = _run(merge.name), _installed()
+    output = Path(merge.config["output"])
     with _starting:
         _refuse_second()
-        if run.output.exists():
+        if output.exists():
             raise FieldError(
-                "name", f"Name: there is a {run.output.name} already. Choose another name."
+                "name", f"Name: there is a {output.name} already. Choose another name."
             )
         if run.has_saved_steps:
             raise FieldError(
@@ -153,7 +158,7 @@ def stop(name: str = Body(..., embed=True)) -> dict[str, str]:
 
 
 def remove(name: str = Body(..., embed=True)) -> dict[str, str]:
-    """Removes a run with its states; the merged checkpoint stays."""
+    """Removes a run with its states; the merged file stays."""
     run = _known(name)
     if run.is_running:
         raise DmmError(f"{name} is at work. Stop it first.")
@@ -205,16 +210,11 @@ def _known(name: str) -> MergeRun:
 
 
 def _run(name: str) -> MergeRun:
-    return MergeRun(MERGES_FOLDER / name, _output_folder() / f"{name}.safetensors")
+    return MergeRun(MERGES_FOLDER / name)
 
 
 def _begun(folder: Path) -> float:
     return (folder / trainer_process.CONFIG).stat().st_mtime
-
-
-def _output_folder() -> Path:
-    """Where the host's own merger puts its checkpoints."""
-    return Path(shared.cmd_opts.ckpt_dir or sd_models.model_path).resolve()
 
 
 def _models() -> Models:
@@ -223,10 +223,12 @@ def _models() -> Models:
         for info in sd_models.checkpoints_list.values()
         if info.filename.endswith(MODEL_SUFFIXES)
     }
-    folder = getattr(shared.cmd_opts, "lora_dir", "")  # the builtin extension's
-    files = shared.walk_files(folder, allowed_extensions=MODEL_SUFFIXES)
-    loras = {Path(file).relative_to(folder).as_posix(): Path(file) for file in files}
-    return Models(checkpoints, loras, _output_folder(), MERGES_FOLDER)
+    # The folders where the host's own merger puts checkpoints, and its own extension finds LoRAs.
+    checkpoint_folder = Path(shared.cmd_opts.ckpt_dir or sd_models.model_path).resolve()
+    lora_folder = Path(getattr(shared.cmd_opts, "lora_dir", Path(models_path, "Lora"))).resolve()
+    files = map(Path, shared.walk_files(str(lora_folder), allowed_extensions=MODEL_SUFFIXES))
+    loras = {file.relative_to(lora_folder).as_posix(): file for file in files}
+    return Models(checkpoints, loras, checkpoint_folder, lora_folder, MERGES_FOLDER)
 
 
 def _is_listed(checkpoint: Path) -> bool:
@@ -241,10 +243,8 @@ def _is_found_by_name(checkpoint: Path) -> bool:
     return info is not None and Path(info.filename).name == checkpoint.name
 
 
-def _presets() -> dict[str, Any]:
-    files = sorted(TRAINER.parent.glob("presets/*.yaml"))
-    return {
-        file.stem: yaml.safe_load(file.read_text(encoding="utf-8"))
-        for file in files
-        if file.stem not in OTHER_PRESETS
-    }
+def _preset(name: str, models: Models) -> dict[str, Any]:
+    """What a preset says, and the "folder" of what it makes."""
+    file = TRAINER.parent / "presets" / f"{name}.yaml"
+    said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return said | {"folder": str(models.output_folder(name))}

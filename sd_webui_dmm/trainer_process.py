@@ -23,6 +23,7 @@ from typing import Any, Literal
 import psutil
 import yaml
 
+from dmm.atomic import written_whole
 from dmm.errors import DmmError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,15 +79,35 @@ class MergeRun:
 
     Args:
         folder: of the run.
-        output: the merged checkpoint it makes.
     """
 
-    def __init__(self, folder: Path, output: Path) -> None:
-        self.folder, self.output = folder, output
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     @property
     def exists(self) -> bool:
         return (self.folder / CONFIG).is_file()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is merged, as `write` was told.
+
+        Raises:
+            DmmError: the file that says it was spoilt since.
+        """
+        path = self.folder / CONFIG
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if "output" in config:
+                return config
+        except (OSError, ValueError, TypeError, yaml.YAMLError):
+            pass
+        raise DmmError(f"{path} is no merge any more. Remove its folder.")
+
+    @property
+    def output(self) -> Path:
+        """The merged file that it makes."""
+        return Path(self.config["output"])
 
     @property
     def has_saved_steps(self) -> bool:
@@ -260,7 +281,6 @@ def write_config(folder: Path, config: Mapping[str, Any], files: Mapping[str, st
         DmmError: the disk is full or the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             _write(folder / name, text)
         text = yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False)
@@ -270,13 +290,8 @@ def write_config(folder: Path, config: Mapping[str, Any], files: Mapping[str, st
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes a text whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _environment() -> dict[str, str]:

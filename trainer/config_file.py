@@ -8,10 +8,13 @@ to the file, those on the command line to the working folder.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
@@ -21,6 +24,11 @@ from dmm.errors import DmmError
 from trainer.config import CONDITIONS, MergeConfig
 
 PRESETS = Path(__file__).parent / "presets"
+MOST_VALUES = 100_000  # in a YAML file
+_UNFIT = (ValueError, IndexError, TypeError, RecursionError)
+"""What OmegaConf raises besides its own errors, as for a list where the preset has a section."""
+
+_DESCRIPTION = "description"  # the line of a preset that is for people
 _PATHS = (
     *("base", "output", "run", "synthesised.prompts"),
     *("data.pictures", "data.prompts", "data.cache"),
@@ -50,29 +58,37 @@ def load_config(
         _resolve_paths(written, path.resolve().parent if path else Path.cwd())
         written = OmegaConf.merge(written, said or {})
         preset = str(dict(pairs).get("preset", written.get("preset", "paper")))
-        config = OmegaConf.merge(_read_yaml(_preset_path(preset)), written)
-    except OmegaConfBaseException as error:
+        config = OmegaConf.merge(_read_preset(preset), written)
+    except (OmegaConfBaseException, *_UNFIT) as error:
         raise DmmError(f"{where}: {error}") from None
     for key, value in pairs:
         try:
             OmegaConf.update(config, key, value)
             _spell_out(config)
-        except (OmegaConfBaseException, ValueError, IndexError, TypeError) as error:
+        except (OmegaConfBaseException, *_UNFIT) as error:
             raise DmmError(f"The override {key}={value} cannot be applied: {error}") from None
     try:
         return MergeConfig.model_validate(OmegaConf.to_container(config, resolve=True))
-    except OmegaConfBaseException as error:
-        raise DmmError(f"{where}: {error}") from None
     except ValidationError as error:
         raise DmmError(_explain(where, error)) from None
+    except (OmegaConfBaseException, *_UNFIT) as error:
+        raise DmmError(f"{where}: {error}") from None
+
+
+def describe_presets() -> dict[str, str]:
+    """What each preset is for, by its name."""
+    return {path.stem: _read_yaml(path)[_DESCRIPTION] for path in sorted(PRESETS.glob("*.yaml"))}
 
 
 def _read_yaml(path: Path):
     if not path.is_file():
         raise DmmError(f"There is no file {path}. Give the path of a merge's YAML file.")
     try:
+        text = path.read_text(encoding="utf-8")
+        _refuse_unfolding(path, yaml.compose(text, yaml.SafeLoader))
         config = OmegaConf.load(path)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+    # ValueError: no UTF-8, or a number of thousands of digits; RecursionError: as many brackets.
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise DmmError(f"{path} is not valid YAML: {error}") from None
     if not OmegaConf.is_dict(config):
         raise DmmError(
@@ -81,11 +97,32 @@ def _read_yaml(path: Path):
     return config
 
 
-def _preset_path(name: str) -> Path:
+def _refuse_unfolding(path: Path, root: yaml.Node | None) -> None:
+    """A few anchors in one another unfold to billions of values, which no memory holds."""
+    sizes: dict[yaml.Node, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if node not in sizes:
+            sizes[node] = math.inf  # for whatever holds itself
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = chain.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
+            sizes[node] = 1 + sum(map(size, parts))
+        return sizes[node]
+
+    if root and size(root) > MOST_VALUES:
+        raise DmmError(
+            f"{path} holds more than {MOST_VALUES:,} values once its anchors (&) are unfolded. "
+            "Write it without them."
+        )
+
+
+def _read_preset(name: str):
     known = sorted(preset.stem for preset in PRESETS.glob("*.yaml"))
     if name not in known:
         raise DmmError(f"There is no preset {name!r}. There are: {', '.join(known)}.")
-    return PRESETS / f"{name}.yaml"
+    preset = _read_yaml(PRESETS / f"{name}.yaml")
+    del preset[_DESCRIPTION]
+    return preset
 
 
 def _pairs(overrides: list[str]) -> list[tuple[str, Any]]:

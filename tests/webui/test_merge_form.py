@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sd_webui_dmm.merge_form import FieldError, Models, read_form
+from sd_webui_dmm.merge_form import ADAPTER, PRESETS, FieldError, Models, read_form
 from sd_webui_dmm.trainer_process import CONFIG, write_config
 from trainer.config_file import load_config
 
@@ -19,8 +19,9 @@ MODELS = Models(
         "sub/ink.ckpt": CHECKPOINTS / "sub" / "ink.ckpt",
     },
     {"pen.safetensors": LORAS / "pen.safetensors"},
-    output=CHECKPOINTS,
-    runs=RUNS,
+    checkpoint_folder=CHECKPOINTS,
+    lora_folder=LORAS,
+    run_folder=RUNS,
 )
 FORM = {
     "name": "mine",
@@ -64,6 +65,16 @@ def test_the_trainer_understands_what_the_form_says(tmp_path: Path) -> None:
     assert config.export.style_file is False  # it would stand in the list of checkpoints
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_of_the_page_is_the_trainer_s(preset: str, tmp_path: Path) -> None:
+    more = "train.optimizer=adamw"  # of one-gpu's own, not everybody has the package
+    merge = read_form(FORM | {"preset": preset, "more": more}, MODELS)
+    write_config(tmp_path, merge.config, merge.files)
+    config = load_config(tmp_path / CONFIG)
+    assert bool(config.train.adapter) == (preset == ADAPTER)
+    assert config.output.parent == (LORAS if preset == ADAPTER else CHECKPOINTS)
+
+
 def test_more_settings_may_be_yaml() -> None:
     config = read(more="train:\n  seed: 7\ndata:\n  painting: {steps: 3}")
     assert config["train"]["seed"] == 7
@@ -96,7 +107,7 @@ TWICE = [{"checkpoint": "sub/ink.ckpt"}, {"checkpoint": "base.safetensors", "nam
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"name": " "}, "name", "give the merged checkpoint a name"),
+        ({"name": " "}, "name", "give the merged file a name"),
         ({"name": "../mine"}, "name", "no file name"),
         ({"name": "a/b"}, "name", "no file name"),
         ({"name": "C:mine"}, "name", "no file name"),
@@ -105,6 +116,7 @@ TWICE = [{"checkpoint": "sub/ink.ckpt"}, {"checkpoint": "base.safetensors", "nam
         ({"name": "mine."}, "name", "no file name"),
         ({"base": ""}, "base", "Choose a base checkpoint"),
         ({"base": "/etc/passwd"}, "base", "There is no base checkpoint '/etc/passwd' any more"),
+        ({"preset": "few-steps"}, "preset", "there is no 'few-steps'. There are adapter, one-gpu"),
         ({"teachers": []}, "teachers", "add at least one"),
         ({"teachers": [{}]}, "teachers.0.model", "choose a checkpoint or a LoRA"),
         ({"teachers": TWICE}, "teachers.1.name", "1 and 2 have styles of the same name, 'INK'"),

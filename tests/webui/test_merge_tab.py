@@ -14,12 +14,15 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
+from dmm.merged import is_adapter
+from dmm.tensors import open_tensors
 from tests.trainer.loras import write_lora
 from tests.webui.browser import SHOWN_WEIGHTS, TIMEOUT_SECONDS
 from tests.webui.server import WebUI
+from trainer.config_file import describe_presets
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Locator, Page
 
 UNET = "model.diffusion_model."
 NUMBERS = {"Width": 64, "Height": 64, "Steps": 6, "Batch size": 2, "Batch in memory": 2}
@@ -28,6 +31,10 @@ train: {adversarial_weight: 0, learning_rate: 1.0e-3, teachers_per_sample: null}
 samples: {every: 2, steps: 1, guidance: 1, count: 2}
 data: {painting: {steps: 2, guidance: 1}, workers: 0}
 """
+CHOSEN = """(checkpoint) => {
+    const header = "#setting_sd_model_checkpoint input, .model_selection input";
+    return document.querySelector(header).value.startsWith(checkpoint);
+}"""
 # A process that reads gigabytes and paints grids, on a machine that does much else.
 MERGE_SECONDS = 240
 
@@ -58,18 +65,21 @@ class MergeTab:
         """Waits until this is to be seen."""
         self.part.get_by_text(text).locator("visible=true").wait_for(timeout=patience * 1000)
 
-    def fill(self, name: str) -> None:
+    def fill(self, name: str, preset: str = "paper") -> None:
         """Asks for a merge of a checkpoint and a LoRA."""
+        self.field("preset").select_option(preset)
+        self.field("precision").select_option("fp32")
         self.field("base").select_option("plain.safetensors")
         self.field("model").select_option("checkpoint:plain.safetensors")
         self.field("name", 0).fill("from a checkpoint")
         self.press("Add a teacher")
         self.field("model", 1).select_option("lora:pencil.safetensors")
         self.field("prompts").fill("a cat\na dog")
-        self.part.get_by_label("Name of the merged checkpoint").fill(name)
+        self.part.get_by_label("Name of the merged file").fill(name)
         for label, value in NUMBERS.items():
             self.part.get_by_role("spinbutton", name=label, exact=True).fill(str(value))
-        self.part.get_by_text("Fine-tune at the end").uncheck()
+        if preset == "paper":
+            self.part.get_by_text("Fine-tune at the end").uncheck()
         self.field("more").fill(MORE)
 
     def has_wrong(self, label: str) -> bool:
@@ -108,13 +118,6 @@ def environment(running: WebUI) -> Iterator[None]:
 
 
 @pytest.fixture
-def page(running: WebUI, chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1400, "height": 1300})
-    yield context.new_page()
-    context.close()
-
-
-@pytest.fixture
 def tab(page: Page, webui: WebUI, models: Path) -> MergeTab:
     return MergeTab(page, webui)
 
@@ -133,8 +136,8 @@ def test_what_makes_no_sense_is_refused_by_its_field(tab: MergeTab, models: Path
     tab.fill("../mine")
     tab.press("Start")
     tab.says("Name: '../mine' is no file name.")
-    assert tab.has_wrong("Name of the merged checkpoint")
-    tab.part.get_by_label("Name of the merged checkpoint").fill("plain")
+    assert tab.has_wrong("Name of the merged file")
+    tab.part.get_by_label("Name of the merged file").fill("plain")
     tab.press("Start")
     tab.says("Name: there is a plain.safetensors already.")
     tab.field("name", 1).fill("From a Checkpoint")
@@ -201,3 +204,28 @@ def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
     styled = [tab.webui.paint({"styles": {style: 1}}) for style in ("from a checkpoint", "pencil")]
     assert styled[0] != styled[1]
     assert "Model: mine" in styled[0].infotexts[0]
+
+
+def test_presets_say_what_they_are_for(tab: MergeTab, models: Path) -> None:
+    """As `run.py presets` does."""
+    folders = {"one-gpu": models, "adapter": tab.webui.models / "Lora", "paper": models}
+    descriptions = describe_presets()
+    for preset, folder in folders.items():
+        tab.field("preset").select_option(preset)
+        tab.says(descriptions[preset])
+        tab.says(f"It is written to {folder}, where the WebUI finds it.")
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_adapter_comes_among_the_loras(tab: MergeTab, models: Path) -> None:
+    tab.fill("sketches", "adapter")
+    tab.press("Start")
+    tab.part.locator(".dmm-state", has_text="Finished").wait_for(timeout=MERGE_SECONDS * 1000)
+    tab.says("sketches.safetensors is among the LoRAs")
+    assert is_adapter(open_tensors(tab.webui.models / "Lora" / "sketches.safetensors"))
+    tab.press("Use it now")
+    weights = json.dumps([["from a checkpoint", 0], ["pencil", 0]], separators=(",", ":"))
+    tab.page.wait_for_function(SHOWN_WEIGHTS, arg=weights)
+    prompt = tab.page.locator("#txt2img_prompt textarea")
+    assert prompt.input_value() == "<lora:sketches:1>"
+    tab.page.wait_for_function(CHOSEN, arg="plain.safetensors")

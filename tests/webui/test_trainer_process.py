@@ -43,7 +43,7 @@ def config(models: Path, **train: int) -> dict:
 @pytest.fixture
 def run(models: Path) -> MergeRun:
     """What a host that has just started would have."""
-    return MergeRun(models / "runs" / "mine", models / "mine.safetensors")
+    return MergeRun(models / "runs" / "mine")
 
 
 def wait(run: MergeRun, until: Callable[[Status], bool]) -> Status:
@@ -68,7 +68,7 @@ def test_a_merge_is_followed_stopped_and_resumed(models: Path, run: MergeRun) ->
     assert seen.done.endswith(" of 60") or "Painting" in seen.task
     assert seen.loss > 0
     run.stop()
-    again = MergeRun(run.folder, run.output)
+    again = MergeRun(run.folder)
     assert again.status().state == "stopping"
     process.resume()
     stopped = wait(again, lambda status: status.state != "stopping")
@@ -84,14 +84,16 @@ def test_a_merge_is_followed_stopped_and_resumed(models: Path, run: MergeRun) ->
     assert read_styles(run.output).names == ["ink", "oil"]
     assert all(again.picture(name).is_file() for name in finished.pictures)
     assert again.picture("../run-id") is None
+    output = again.output
     again.remove()
     assert not run.folder.exists()
-    assert run.output.exists()
+    assert output.exists()
 
 
 def test_what_the_trainer_refuses_is_its_message(models: Path, tmp_path: Path) -> None:
     said = config(models) | {"base": str(models / "prompts.txt")}
-    run = MergeRun(tmp_path / "run", tmp_path / "out.safetensors")
+    said["output"] = str(tmp_path / "out.safetensors")
+    run = MergeRun(tmp_path / "run")
     run.write(said, {"prompts.txt": PROMPTS})
     run.start(PYTHON)
     failed = wait(run, lambda status: status.state != "running")
@@ -100,9 +102,10 @@ def test_what_the_trainer_refuses_is_its_message(models: Path, tmp_path: Path) -
     assert "Traceback" not in failed.message
 
 
-def test_a_trainer_that_was_killed_can_go_on(models: Path, run: MergeRun, tmp_path: Path) -> None:
-    run = MergeRun(tmp_path / "run", tmp_path / "out.safetensors")
-    run.write(config(models), {"prompts.txt": PROMPTS})
+def test_a_trainer_that_was_killed_can_go_on(models: Path, tmp_path: Path) -> None:
+    run = MergeRun(tmp_path / "run")
+    output = {"output": str(tmp_path / "out.safetensors")}
+    run.write(config(models) | output, {"prompts.txt": PROMPTS})
     run.start(PYTHON)
     psutil.Process(json.loads((run.folder / PROCESS).read_text(encoding="utf-8"))["pid"]).kill()
     failed = wait(run, lambda status: status.state != "running")
@@ -111,7 +114,7 @@ def test_a_trainer_that_was_killed_can_go_on(models: Path, run: MergeRun, tmp_pa
 
 
 def test_another_process_of_the_same_number_is_not_ours(tmp_path: Path) -> None:
-    run = MergeRun(tmp_path / "run", tmp_path / "out.safetensors")
+    run = MergeRun(tmp_path / "run")
     run.write({}, {})
     said = {"pid": os.getpid(), "stopping": False}
     (run.folder / PROCESS).write_text(json.dumps(said), encoding="utf-8")
