@@ -13,9 +13,32 @@ from sd_webui_dmm.places import Mask, Rectangle
 from sd_webui_dmm.regions import MOST_FEATHER, Region
 from sd_webui_dmm.request import METHODS, MIXINGS, Request
 
-FIELDS = ("enabled", "styles", *(field.name for field in fields(Request) if field.name != "mix"))
+CONTROLS = "controls"
+_ATTRIBUTES = (field.name for field in fields(Request) if field.name != "mix")
+FIELDS = ("enabled", "styles", *_ATTRIBUTES, CONTROLS)
 PLACES = ("rectangle", "mask")
 REGION_FIELDS = ("styles", *PLACES, "feather")
+
+_A_CONTROL = "the name of a control, or weights, as {'canny': 1, 'depth': 1}"
+_A_CONTROL_FOR_EACH_UNIT = "a list with a control for each ControlNet unit, as ['canny', null]"
+
+
+def asks_for_styles(values: Mapping[str, Any]) -> bool:
+    """Whether a request is for styles, and not for the controls of ControlNets alone."""
+    return bool(values.get("enabled", True)) and values.keys() != {CONTROLS}
+
+
+def read_controls(values: Mapping[str, Any]) -> list[str]:
+    """The mix of each ControlNet unit: ``{"controls": ["canny", null, {"canny": 1, "depth": 1}]}``.
+
+    Raises:
+        DmmError: it makes no sense.
+    """
+    controls = _typed(values.get(CONTROLS, []), CONTROLS, list, _A_CONTROL_FOR_EACH_UNIT)
+    for number, mix in enumerate(controls):
+        if not isinstance(mix, (str, Mapping, type(None))):
+            raise DmmError(f"{CONTROLS}[{number}] is {mix!r}. Give {_A_CONTROL}, or null.")
+    return [_mix(mix or "", f"{CONTROLS}[{number}]", []) for number, mix in enumerate(controls)]
 
 
 def read_request(values: Mapping[str, Any], names: Sequence[str], default: Request) -> Request:

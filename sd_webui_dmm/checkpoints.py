@@ -10,7 +10,8 @@ from modules import sd_models, sd_unet, shared
 from torch import nn
 
 from dmm.errors import DmmError
-from dmm.merged import Styles, find_styles, side_file, styles_in
+from dmm.layouts import CONTROLNET_PREFIX
+from dmm.merged import UNET_PREFIXES, Styles, find_styles, side_file, styles_in
 from dmm.tensors import open_tensors
 
 _CHOICE = "sd_model_checkpoint"  # the host's setting
@@ -80,7 +81,16 @@ def styles_of(path: Path) -> Styles | None:
     Raises:
         DmmError: the file has style tensors that do not fit together.
     """
-    return _styles(path, _age(path), _age(side_file(path)))
+    return _styles(path, UNET_PREFIXES, _age(path), _age(side_file(path)))
+
+
+def controls_in(path: Path) -> Styles | None:
+    """The controls of a ControlNet's file, or None for one that was not merged.
+
+    Raises:
+        DmmError: the file has style tensors that do not fit together.
+    """
+    return _styles(path, (CONTROLNET_PREFIX,), _age(path), _age(side_file(path)))
 
 
 def _age(path: Path) -> tuple[int, int] | None:
@@ -91,10 +101,11 @@ def _age(path: Path) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
-@lru_cache(maxsize=4)
-def _styles(path: Path, *_ages: object) -> Styles | None:
+@lru_cache(maxsize=8)
+def _styles(path: Path, prefixes: tuple[str, ...], *_ages: object) -> Styles | None:
     try:
         file = open_tensors(path)
     except DmmError:
         return None  # a format of the host's own, such as GGUF
-    return styles_in(file, path) if find_styles(dict.fromkeys(file)) else None
+    found = find_styles(dict.fromkeys(file), prefixes)
+    return styles_in(file, path, prefixes) if found else None

@@ -19,6 +19,8 @@ from dmm.schedules import PerPicture, Plan
 from sd_webui_dmm import api, changes, settings, tags
 from sd_webui_dmm.adapters import adapter_in, notice_of, styles_in_use
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file
+from sd_webui_dmm.controlnets import steered
+from sd_webui_dmm.controls import controls_of
 from sd_webui_dmm.errors import DmmStylesError
 from sd_webui_dmm.request import SEPARATE, Request
 from sd_webui_dmm.tiles import styled_in_tiles, tiler
@@ -41,38 +43,55 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
         args: the values of `ui.build`'s components, or an object (see `api`) in the first place.
     """
     Sampling.of(p).end_job()
-    by_hand = isinstance(args[0], Mapping)
-    enabled = args[0].get("enabled", True) if by_hand else args[0]
     if changes.without_tags(p):
         _leave_tags_out(p)
-    if not (enabled or changes.of(p) or _has_tags(p)):
-        return
-    error, request = None, settings.default_request()
+    controls, request, error = {}, None, None
     try:
-        styles = styles_in_use(loaded_file(), p.all_prompts)
-        if notice := notice_of(adapter_in(p.all_prompts[0])):
-            p.comment(notice)
-        if styles is None:
-            if enabled and by_hand:
-                raise DmmError(_NO_STYLES_TO_PAINT_IN.format(loaded_file().name))
-            p.comment(_NO_STYLES.format(loaded_file().name))
-            return
-        if enabled and by_hand:
-            request = api.read_request(args[0], styles.names, request)
-        elif enabled:
-            request = Request(*args[1:])
-        for change in changes.of(p):
-            request = change(request)
-        _note(p, request)
+        controls = _controls(p, args)
+        request = _request(p, args)
     except DmmError as reason:
         error = reason
-    Sampling.of(p).begin_job(request, error)
+    if controls or request or error:
+        Sampling.of(p).begin_job(request, error, controls)
+
+
+def _controls(p: Any, args: Sequence[Any]) -> dict[int, Regions]:
+    """What the job's ControlNet units follow."""
+    if isinstance(args[0], Mapping):
+        enabled = args[0].get("enabled", True)
+        return controls_of(p, api.read_controls(args[0]), by_hand=enabled)
+    return controls_of(p, args[-1].splitlines(), by_hand=False)
+
+
+def _request(p: Any, args: Sequence[Any]) -> Request | None:
+    """What the job is painted in; None for no styles."""
+    by_hand = isinstance(args[0], Mapping)
+    enabled = api.asks_for_styles(args[0]) if by_hand else args[0]
+    if not (enabled or changes.of(p) or _has_tags(p)):
+        return None
+    request = settings.default_request()
+    styles = styles_in_use(loaded_file(), p.all_prompts)
+    if notice := notice_of(adapter_in(p.all_prompts[0])):
+        p.comment(notice)
+    if styles is None:
+        if enabled and by_hand:
+            raise DmmError(_NO_STYLES_TO_PAINT_IN.format(loaded_file().name))
+        p.comment(_NO_STYLES.format(loaded_file().name))
+        return None
+    if enabled and by_hand:
+        request = api.read_request(args[0], styles.names, request)
+    elif enabled:
+        request = Request(*args[1:-1])
+    for change in changes.of(p):
+        request = change(request)
+    _note(p, request)
+    return request
 
 
 def begin_job(p: Any, request: Request) -> None:
     """For a job without the accordion: it is painted as requested."""
     _note(p, request)
-    Sampling.of(p).begin_job(request, error=None)
+    Sampling.of(p).begin_job(request)
 
 
 def _note(p: Any, request: Request) -> None:
@@ -121,6 +140,7 @@ class Sampling:
         self._p = p
         self._stand_in: Callable[..., Any] | None = None
         self._request: Request | None = None
+        self._controls: Mapping[int, Regions] = {}
         self._at_work = False
         self._hooks = ExitStack()
         self._planned: tuple[Any, ...] | None = None
@@ -138,22 +158,32 @@ class Sampling:
             sampling = vars(p)[_SAMPLING] = cls(p)
         return sampling
 
-    def begin_job(self, request: Request, error: DmmError | None) -> None:
-        """From now on p paints what is requested; an error is raised in the place of sampling."""
-        self._request, self.error = request, error
+    def begin_job(
+        self,
+        request: Request | None,
+        error: DmmError | None = None,
+        controls: Mapping[int, Regions] | None = None,
+    ) -> None:
+        """From now on p paints what is requested; an error is raised in the place of sampling.
+
+        Args:
+            controls: what ControlNet units follow, by their number.
+        """
+        self._request, self.error, self._controls = request, error, controls or {}
         if self._stand_in is None or vars(self._p).get("sample") is not self._stand_in:
             self._stand_in = self._p.sample = partial(self._sample, self._p.sample)
 
     def end_job(self) -> None:
         """From now on p paints as ever."""
         self._request = self.error = None
+        self._controls = {}
 
     def _sample(self, host_sample: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if self._request is None or self._at_work:
+        if not (self._request or self._controls or self.error) or self._at_work:
             return host_sample(*args, **kwargs)
         samples, self._at_work = None, True
         try:
-            with self._hooks:
+            with self._hooks, steered(self._p, self._controls):
                 self._planned = None
                 self.follow(progress=0.0)
                 if not self.error:
@@ -174,7 +204,7 @@ class Sampling:
         Args:
             progress: of the pass, from 0 to 1.
         """
-        if self.error or not self._at_work:
+        if self.error or not (self._request and self._at_work):
             return
         self._progress = progress
         now = (loaded_file(), self._in_hires_pass, tiler(self._p))

@@ -15,8 +15,10 @@ from dmm.errors import DmmError
 from dmm.presets import Preset, Presets
 from sd_webui_dmm import previews
 from sd_webui_dmm.adapters import styles_in_use
-from sd_webui_dmm.checkpoints import chosen_file
+from sd_webui_dmm.checkpoints import chosen_file, controls_in
+from sd_webui_dmm.controlnets import file_of, kinds_of
 from sd_webui_dmm.folders import PRESETS_FILE
+from sd_webui_dmm.preprocessors import told_by
 
 
 def add(_demo: Any, app: FastAPI) -> None:
@@ -24,6 +26,7 @@ def add(_demo: Any, app: FastAPI) -> None:
         app.add_api_route(path, answer, methods=[method], dependencies=logged_in(app))
 
     route("GET", "/dmm/styles", style_names)
+    route("GET", "/dmm/controls", control_names)
     route("GET", "/dmm/presets", read_presets)
     route("PUT", "/dmm/presets", save_preset)
     route("DELETE", "/dmm/presets", delete_preset)
@@ -57,6 +60,32 @@ def style_names(checkpoint: str = "", prompt: str = "") -> dict[str, Any]:
         styles = styles_in_use(file, [prompt])
     said = {"checkpoint": file.stem, "styles": styles.names if styles else []}
     return said | ({"sampling": str(styles.sampling)} if styles and styles.sampling else {})
+
+
+def control_names(model: str, preprocessor: str = "", kind: str = "") -> dict[str, Any]:
+    """The names of the controls in a ControlNet, none for one that was not merged.
+
+    Args:
+        model: as the host lists it.
+        preprocessor: of the unit.
+        kind: of control that was chosen in the unit, as the host calls it.
+
+    Returns:
+        ``{"model": "controls", "controls": ["canny", "depth"], "by_preprocessor": "depth",
+        "by_kind": ""}``: which of them each tells, where it does.
+    """
+    file = file_of(model)
+    if file is None:
+        raise HTTPException(404, f"There is no ControlNet {model!r}.")
+    with _telling_errors():
+        controls = controls_in(file)
+    names = controls.names if controls else []
+    return {
+        "model": file.stem,
+        "controls": names,
+        "by_preprocessor": told_by(names, preprocessor, kinds_of(preprocessor)),
+        "by_kind": told_by(names, kind),
+    }
 
 
 def _file_of(checkpoint: str) -> Path | None:

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.components import Component
 from modules.ui_components import FormRow, InputAccordion
 
-from sd_webui_dmm import settings
+from sd_webui_dmm import controls, settings
 from sd_webui_dmm.request import METHODS, MIXINGS, Request, from_infotext, said_in
 
 MIX_HINT = "ink:0.7, anime:0.3"
@@ -30,8 +30,8 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
     Every component has a value of its type, since the hosts read an infotext by it.
 
     Returns:
-        The components: "enabled", then `Request`'s attributes in their order; and how each is set
-        from a parsed infotext.
+        The components: "enabled", then `Request`'s attributes in their order, then the controls of
+        ControlNets; and how each is set from a parsed infotext.
     """
     default = settings.default_request()
     with InputAccordion(False, label="DMM styles", elem_id=elem_id("enabled")) as enabled:
@@ -98,6 +98,7 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
                 info="Start, end, and the fade in and out are shares of the steps, from 0 to 1.",
                 elem_id=elem_id("otherwise"),
             )
+    chosen = controls.build(elem_id)
     parts = {
         "mix": mix,
         "normalise": normalise,
@@ -116,4 +117,5 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
     for part in (strength, mixing):  # our settings give their values, instead of ui-config.json
         part.do_not_save_to_config = True
     restored = [(part, partial(from_infotext, name=name)) for name, part in parts.items()]
-    return [enabled, *parts.values()], [(enabled, said_in), *restored]
+    restored += [(enabled, said_in), (chosen, controls.from_infotext)]
+    return [enabled, *parts.values(), chosen], restored

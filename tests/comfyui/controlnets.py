@@ -1,4 +1,4 @@
-"""ControlNets that the real ComfyUI accepts, random and as small as it allows, merged and plain."""
+"""ControlNets that the real hosts accept, random and as small as they allow, merged and plain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from dmm.layouts import CONTROLNET_PREFIX, controlnet_to_single
@@ -17,9 +17,13 @@ from tests.comfyui.checkpoints import SD1_UNET, SDXL_UNET, small_styles, styles_
 from tests.nets import small_sd1_unet, small_sdxl_unet
 
 
-def controlnet(family: Family) -> ControlNetModel:
-    """The first half of the small checkpoints' UNet, whose outputs are not 0."""
-    unet = small_sdxl_unet(0, **SDXL_UNET) if family == "sdxl" else small_sd1_unet(0, **SD1_UNET)
+def small_unet(family: Family) -> UNet2DConditionModel:
+    """That of ComfyUI's small checkpoints."""
+    return small_sdxl_unet(0, **SDXL_UNET) if family == "sdxl" else small_sd1_unet(0, **SD1_UNET)
+
+
+def controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    """The first half of a UNet, whose outputs are not 0."""
     torch.manual_seed(0)
     net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 96, 256))
     zero = [net.controlnet_cond_embedding.conv_out, net.controlnet_mid_block]
@@ -34,17 +38,26 @@ def tensors_of(net: ControlNetModel) -> dict[str, Tensor]:
     return {CONTROLNET_PREFIX + name: source.read(names) for name, source in sources.items()}
 
 
-def write_merged(path: Path, names: Sequence[str], family: Family = "sd1") -> Styles:
+def write_merged(
+    path: Path,
+    names: Sequence[str],
+    family: Family = "sd1",
+    unet: UNet2DConditionModel | None = None,
+) -> Styles:
     """A merged ControlNet as the trainer writes it; gives its controls."""
-    controls = small_styles(names, family, seed=5)
-    tensors = tensors_of(controlnet(family)) | controls.tensors(CONTROLNET_PREFIX)
+    net = controlnet(unet or small_unet(family))
+    dim = net.time_embedding.linear_2.out_features
+    controls = small_styles(names, family, seed=5, dim=dim)
+    tensors = tensors_of(net) | controls.tensors(CONTROLNET_PREFIX)
     save_tensors(path, tensors, styles_metadata(controls))
     return controls
 
 
-def write_in_control(path: Path, controls: Styles, number: int) -> None:
+def write_in_control(
+    path: Path, controls: Styles, number: int, unet: UNet2DConditionModel | None = None
+) -> None:
     """A plain ControlNet that always follows one control: the vector is baked into its biases."""
-    net = controlnet(controls.family)
+    net = controlnet(unet or small_unet(controls.family))
     with torch.no_grad():
         vector = controls.prompts(torch.eye(len(controls.names))[number])
         is_sdxl = controls.family == "sdxl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from tests.hosts import find_host, why_skipped
 from tests.webui.checkpoints import NARROW_DIM, write_checkpoint
 from tests.webui.companions import CONTROLNET_PACK, TILED_DIFFUSION_PACK, write_companions
 from tests.webui.server import Painted, WebUI
+
+if TYPE_CHECKING:  # without playwright the tests in a browser are skipped, not broken
+    from playwright.sync_api import Browser, Page
 
 STYLES = ("ink", "anime", "photo")
 HOST_STYLES = "name,prompt,negative_prompt\nmine,{prompt}<dmm:photo:1>,\n"
@@ -54,6 +58,14 @@ def webui(running: WebUI) -> WebUI:
     """The server, with "merged" chosen."""
     running.choose("merged")
     return running
+
+
+@pytest.fixture
+def page(running: WebUI, chromium: Browser) -> Iterator[Page]:
+    """An empty page of a browser of its own."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1300})
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture(scope="session")
