@@ -9,15 +9,17 @@ ROOT = str(Path(__file__).parents[1])
 if ROOT not in sys.path:
     sys.path.append(ROOT)  # at the end, as in dmm_styles.py
 
-from sd_webui_dmm import style_grid  # noqa: E402
+from sd_webui_dmm.host import moved  # noqa: E402
 
+if not moved():  # dmm_styles.py tells of it
+    from sd_webui_dmm import style_grid
 
-class Script(scripts.Script):
-    def title(self):
-        return "DMM style grid"
+    class Script(scripts.Script):
+        def title(self):
+            return "DMM style grid"
 
-    def ui(self, is_img2img):
-        return style_grid.build(self.elem_id)
+        def ui(self, is_img2img):
+            return style_grid.build(self.elem_id)
 
-    def run(self, p, *args):
-        return style_grid.paint(p, *args)
+        def run(self, p, *args):
+            return style_grid.paint(p, *args)

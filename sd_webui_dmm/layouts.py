@@ -10,6 +10,9 @@ from torch import Tensor
 from dmm.errors import DmmError
 from dmm.regions import Size, feather
 
+MOST_PARTS = 16
+"""Columns, and rows. Every cell is a mask in memory."""
+
 
 def parse_ratios(text: str, what: str) -> list[float]:
     """Reads ratios such as ``"1,2,1"``; an empty text is a single part.
@@ -24,9 +27,10 @@ def parse_ratios(text: str, what: str) -> list[float]:
         ratios = [float(part) for part in text.split(",")] if text.strip() else [1.0]
     except ValueError:
         ratios = []
-    if not ratios or not all(0 < ratio < float("inf") for ratio in ratios):
+    if not 0 < len(ratios) <= MOST_PARTS or not all(0 < one < float("inf") for one in ratios):
         raise DmmError(
-            f"The {what} {text!r} are not ratios. Write numbers above 0, such as '1,2,1'."
+            f"The {what} {text[:80]!r} are not ratios. Write up to {MOST_PARTS} numbers above 0, "
+            "such as '1,2,1'."
         )
     return ratios
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -115,13 +116,22 @@ class Request:
 
 def said_in(infotext: Mapping[str, Any]) -> bool:
     """Whether a parsed infotext is of a picture painted in styles."""
-    return any(key.startswith(_PREFIX) for key in infotext)
+    return any(_PREFIX + field.name in infotext for field in fields(Request))
 
 
 def from_infotext(infotext: Mapping[str, Any], name: str) -> Any:
-    """The value of one of `Request`'s attributes; None where the picture had no styles."""
+    """The value of one of `Request`'s attributes; None where the picture had no styles.
+
+    Infotexts are strangers': what is no number where one should be is the default.
+    """
     if not said_in(infotext):
         return None
     default = getattr(Request, name)
-    text = infotext.get(_PREFIX + name, str(default))
-    return text == "True" if isinstance(default, bool) else type(default)(text)
+    text = str(infotext.get(_PREFIX + name, default))
+    if isinstance(default, bool):
+        return text == "True"
+    try:
+        value = type(default)(text)
+    except ValueError:
+        return default
+    return value if isinstance(value, str) or math.isfinite(value) else default

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dmm.errors import DmmError
 from dmm.regions import feather, share
 from sd_webui_dmm import layouts
 from sd_webui_dmm.regions import Region, parse_region
 from sd_webui_dmm.windows import Window
+
+MOST_REGIONS = 256
+"""As many as there are cells in the largest layout. Every one is a mask in memory."""
 
 
 def shares(
@@ -27,7 +31,10 @@ def shares(
     Raises:
         DmmError: a value that the user has to mend.
     """
-    said = [parse_region(line) for line in regions.rstrip().splitlines()]
+    lines = regions.rstrip().splitlines()
+    if len(lines) > MOST_REGIONS:
+        raise DmmError(f"There are {len(lines)} regions. {MOST_REGIONS} is the most.")
+    said = [parse_region(line) for line in lines]
     placed = [region for region in said if region.place is not None]
     base = torch.ones(window.mask_size)
     if placed:

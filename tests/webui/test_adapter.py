@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor
 from tests.adapters import write_adapter
 from tests.comfyui.checkpoints import DIM, small_styles
 from tests.hosts import find_host
+from tests.webui.browser import Txt2Img
 from tests.webui.checkpoints import NARROW_DIM, write_checkpoint
 from tests.webui.server import Refused, WebUI
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytest.importorskip("diffusers", reason="the trainer needs diffusers")
 
@@ -86,6 +91,18 @@ def test_the_accordion_is_told_its_styles(webui: WebUI, adapter: Path) -> None:
     assert names(f"a cat {LORA}") == list(NAMES)
     assert names("a cat") == []
     assert names("a cat <lora:of nobody:1>") == []
+
+
+def test_on_another_base_it_says_so(page: Page, webui: WebUI, adapter: Path) -> None:
+    for base in ("bare", "folded"):
+        webui.ask("POST", "/test/calculate-hash", checkpoint=base)
+        webui.choose(base)
+        tab = Txt2Img(page, webui)
+        tab.prompt.fill(f"a cat {LORA}")
+        tab.shows({"chalk": 0, "neon": 0})
+        said = tab.generate()
+        notice = "pens.safetensors was trained on bare.safetensors, not on folded.safetensors"
+        assert (notice in said) == (base == "folded")
 
 
 def test_two_adapters_are_refused(webui: WebUI, adapter: Path) -> None:

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
+from dmm.metadata import Sampling
 from dmm.tensors import save_tensors
 from tests.comfyui.checkpoints import small_styles, styles_metadata
 from tests.webui.browser import Txt2Img
 from tests.webui.server import WebUI
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
-
-
-@pytest.fixture
-def page(running: WebUI, chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1400, "height": 1300})
-    yield context.new_page()
-    context.close()
+    from playwright.sync_api import Page, Route
 
 
 @pytest.fixture
@@ -121,13 +114,15 @@ def test_names_from_strangers_are_text(page: Page, webui: WebUI) -> None:
 
 
 def test_an_adapter_in_the_prompt_brings_its_styles(tab: Txt2Img, webui: WebUI) -> None:
+    """This one wants to be sampled in few steps, too."""
     styles = small_styles(("chalk", "neon"))
     lora = {"lora_unet_conv_in.alpha": torch.tensor(1.0)}
     path = webui.models / "Lora" / "crayons.safetensors"
-    metadata = styles_metadata(styles)
+    metadata = styles_metadata(styles) | Sampling(4, 1.0, "lcm").to_metadata()
     save_tensors(path, styles.tensors() | lora, metadata, overwrite=True)
     tab.shows({"ink": 0, "anime": 0, "photo": 0})
     tab.prompt.fill("a cat <lora:crayons:1>")
     tab.shows({"chalk": 0, "neon": 0})
+    tab.says("Made for 4 steps, CFG 1, sampler LCM.")
     tab.prompt.fill("a cat")
     tab.shows({"ink": 0, "anime": 0, "photo": 0})

@@ -107,6 +107,12 @@ def test_a_window_is_a_part_of_the_masks() -> None:
     assert torch.equal(part, whole[32:, :32])
 
 
+def test_masks_go_on_where_a_window_reaches_beyond_the_picture() -> None:
+    (_, mask), *_ = shares("", "", "ink @ 0, 0, 0.5, 1", 0, Window((32, 32), left=-1))
+    assert mask.shape == (32, 64)
+    assert mask[:, :48].all() and not mask[:, 48:].any()
+
+
 def test_masks_of_a_huge_picture_are_drawn_smaller() -> None:
     window = Window((4096, 8192), left=0.5)
     (_, mask), *_ = shares("", "", "ink @ 0.75, 0, 0.25, 1 feather 64", 0, window)

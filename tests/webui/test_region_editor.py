@@ -168,3 +168,20 @@ def test_what_is_drawn_is_painted_and_comes_back(tab: Txt2Img, webui: WebUI) -> 
 
 def difference(picture: np.ndarray, painted: Painted) -> np.ndarray:
     return np.abs(picture.astype(float) - painted.pictures[0].astype(float)).mean(axis=-1)
+
+
+def test_the_picture_behind_is_whole_where_it_is_painted_in_tiles(
+    tab: Txt2Img, tmp_path: Path
+) -> None:
+    """As "SD upscale" does, whose width and height are those of a tile."""
+    Image.new("RGB", (128, 32)).save(tmp_path / "wide.png")
+    page = tab.page
+    page.locator("#tabs button").filter(has_text=re.compile("img2img", re.I)).first.click()
+    page.locator("#img2img_image input[type=file]").first.set_input_files(tmp_path / "wide.png")
+    page.locator("#script_img2img_dmm_styles_enabled .label-wrap").first.click()
+    page.locator("#script_img2img_dmm_styles_layout .label-wrap").first.click()
+    page.wait_for_function(CANVAS_HAS_SHAPE, arg=1)
+    script = page.locator("#img2img_script_container #script_list input")
+    script.fill("SD upscale")
+    script.press("Enter")
+    page.wait_for_function(CANVAS_HAS_SHAPE, arg=4)

@@ -106,6 +106,22 @@ def test_regions_of_the_whole_picture_are_cropped_with_it(webui: WebUI, halves: 
         assert webui.paint(regions, **source) == webui.paint({"styles": style}, **source) != plain
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_regions_of_the_whole_picture_are_cropped_to_its_tiles(
+    webui: WebUI, halves: Painted, batch_size: int
+) -> None:
+    """ "SD upscale" paints a large picture tile by tile, here one half of it after the other."""
+    source = {"way": "img2img", "init_images": [encoded(halves.pictures[0])]}
+    source |= {"denoising_strength": 0.8, "batch_size": batch_size}
+    source |= {"script_name": "sd upscale", "script_args": ["", 0, "None", 1.0]}
+    webui.paint(**source)  # the first, which in Forge differs a little from others
+    both = webui.paint({"columns": [1, 1], "regions": ["ink", "photo"]}, **source)
+    for style, half in (("ink", np.s_[:, :64]), ("photo", np.s_[:, 64:])):
+        whole = webui.paint({"styles": style}, **source)
+        assert difference(both, whole)[half].max() <= batch_size - 1  # a batch rounds otherwise
+        assert difference(both, whole).max() > 1
+
+
 def test_regions_are_cut_off_where_hires_fix_cuts_the_picture(webui: WebUI) -> None:
     """The mix of the sides, which the second pass alone has, is not seen: they are cut off."""
     tall = hires(webui) | {"hr_resize_x": 64, "hr_resize_y": 128}

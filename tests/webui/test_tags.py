@@ -61,6 +61,14 @@ def test_a_wrong_tag_is_refused(webui: WebUI) -> None:
     )
 
 
+def test_a_wrong_name_is_refused_even_where_no_place_is_left_to_it(webui: WebUI) -> None:
+    """As where every cell of a layout has a mix of its own."""
+    cells = {"columns": [1, 1], "regions": ["ink", "photo"]}
+    for dmm, prompt in ((cells, "a cat <dmm:foto:1>"), (cells | {"styles": "foto"}, "a cat")):
+        with pytest.raises(Refused, match="There is no style 'foto' in this file"):
+            webui.paint(dmm, prompt=prompt)
+
+
 def test_a_tag_changes_nothing_on_a_plain_checkpoint(webui: WebUI, unstyled: Painted) -> None:
     webui.choose("plain")
     assert webui.paint(prompt="a cat <dmm:ink:1>") == unstyled

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import gradio as gr
 import torch
-from modules import processing, script_callbacks, scripts, sd_unet, shared
+from modules import processing, script_callbacks, scripts, sd_models, sd_unet, shared
 
 
 class Script(scripts.Script):
@@ -86,11 +86,20 @@ def add_routes(_blocks, app):
             )
         ]
 
+    def calculate_hash(checkpoint: str) -> str:
+        """A checkpoint's SHA-256, which the host knows from then on, though it starts without."""
+        info = sd_models.get_closet_checkpoint_match(checkpoint)
+        shared.cmd_opts.no_hashing = False
+        info.calculate_shorthash()
+        shared.cmd_opts.no_hashing = True
+        return info.sha256
+
     def reload() -> None:
         shared.state.request_restart()
 
     app.add_api_route("/test/latents", latents, methods=["GET"])
     app.add_api_route("/test/changed-modules", changed_modules, methods=["GET"])
+    app.add_api_route("/test/calculate-hash", calculate_hash, methods=["POST"])
     app.add_api_route("/test/reload", reload, methods=["POST"])
 
 
