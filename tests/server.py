@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from tests.hosts import Host
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +94,10 @@ class Server(ABC):
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
+
+    def memory(self) -> int:
+        """Bytes that the process holds."""
+        return psutil.Process(self._process.pid).memory_info().rss
 
     def stop(self) -> None:
         self._process.terminate()
