@@ -161,10 +161,15 @@ def _style(entry: object) -> Style | None:
         return None
     name = _sayable(fields["name"])
     known = ("sha256", "kind", "source")
-    said = {key: str(fields[key]) for key in known if key in fields}
+    said = {key: _writable(str(fields[key])) for key in known if key in fields}
     return Style(name, **said) if name else None
 
 
 def _sayable(name: str) -> str:
     """A stranger's style name as a mix can say it: no comma, which parts styles, no line break."""
-    return " ".join(name.replace(",", " ").split())
+    return " ".join(_writable(name).replace(",", " ").split())
+
+
+def _writable(text: str) -> str:
+    """JSON can hold halves of characters, which no file and no answer of a server can."""
+    return text.encode(errors="replace").decode()

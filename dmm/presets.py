@@ -72,7 +72,14 @@ def _name(fields: object) -> str:
     name = fields.get("name") if isinstance(fields, dict) else None
     if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME:
         raise DmmError(f"A preset needs a name of 1 to {MAX_NAME} characters.")
+    if not _is_writable(name):
+        raise DmmError("A preset's name has a half of a character, which cannot be written.")
     return name.strip()
+
+
+def _is_writable(text: str) -> bool:
+    """JSON can hold halves of characters, which no answer of a server can."""
+    return text.encode(errors="replace").decode() == text
 
 
 def _preset(fields: object) -> Preset:
@@ -83,6 +90,8 @@ def _preset(fields: object) -> Preset:
     if not isinstance(mix, str) or len(mix) > MAX_MIX:
         raise DmmError(f"A preset needs a mix of at most {MAX_MIX} characters.")
     parse_mix(mix)
+    if not _is_writable(mix):
+        raise DmmError("A preset's mix has a half of a character, which cannot be written.")
     if type(strength) not in (int, float) or not 0 <= strength <= MAX_STRENGTH:
         raise DmmError(f"The strength of a preset is a number from 0 to {MAX_STRENGTH}.")
     normalise, mixing = fields.get("normalise", True), fields.get("mixing", "before MLP")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dmm.errors import DmmError
 from trainer.buckets import Size
 
+MOST_SIDE, MOST_STEPS, MOST_GUIDANCE = 16_384, 1000, 1000
 FLAGS = "--n NEGATIVE, --w WIDTH, --h HEIGHT, --d SEED, --s STEPS, --l CFG"
 
 
@@ -44,25 +46,26 @@ def parse_prompt(line: str, where: str, sizes: Sequence[Size] = ()) -> Prompt:
             raise DmmError(f"{where}: --{name} stands there twice.")
         values[name] = value.strip()
 
-    def number(name: str, kind: type[int] | type[float], least: int) -> int | float | None:
+    def number(name: str, kind: type[int] | type[float], least: int, most: int) -> Any:
         if name not in values:
             return None
         try:
             value = kind(values[name])
         except ValueError:
             value = float("nan")
-        if not least <= value < float("inf"):
+        if not least <= value <= most:
             wanted = "whole number" if kind is int else "number"
-            raise DmmError(f"{where}: --{name} {values[name]} is not a {wanted} from {least} on.")
+            said = values[name][:40]
+            raise DmmError(f"{where}: --{name} {said} is not a {wanted} from {least} to {most}.")
         return value
 
     return Prompt(
         text.strip(),
         values.get("n"),
-        _size(number("w", int, 8), number("h", int, 8), where, sizes),
-        number("d", int, 0),
-        number("s", int, 1),
-        number("l", float, 1),
+        _size(number("w", int, 8, MOST_SIDE), number("h", int, 8, MOST_SIDE), where, sizes),
+        number("d", int, 0, 2**64 - 1),
+        number("s", int, 1, MOST_STEPS),
+        number("l", float, 1, MOST_GUIDANCE),
     )
 
 
