@@ -97,8 +97,9 @@ class TrainingBatches(Dataset):
     come from a generator of its own, seeded by (seed, step, sample).
 
     Args:
-        examples: latents and captions; or those of each style that is taught, where a style is
-            trained on examples of its own.
+        examples: latents and captions; or those of each style that is taught.
+        own: the share of samples that each style takes from its own examples, where it has such;
+            the others are of one style for all teachers that see them.
         student_text: embeddings for the student.
         teacher_text: embeddings for each teacher.
         plan: who sees what.
@@ -120,14 +121,16 @@ class TrainingBatches(Dataset):
         *,
         taught: Sequence[Sequence[int]] | None = None,
         conditions: Sequence[Show] | None = None,
+        own: float = 1.0,
         caption_dropout: float,
         seed: int,
         micro_batch_size: int | None = None,
         process: int = 0,
         processes: int = 1,
     ) -> None:
-        self._has_own = isinstance(examples, Mapping)
-        self._examples = dict(examples) if self._has_own else {SHARED: examples}
+        has_own = isinstance(examples, Mapping)
+        self._examples = dict(examples) if has_own else {SHARED: examples}
+        self._own = own if has_own else 0.0
         self._student_text = student_text
         self._teacher_text = list(teacher_text)
         self._plan, self._dropout, self._seed = plan, caption_dropout, seed
@@ -153,7 +156,7 @@ class TrainingBatches(Dataset):
     ) -> Batch:
         styles = [self._style(step, teacher, sample) for teacher, sample in pairs]
         samples = [
-            draw(sample, style if self._has_own else SHARED)
+            draw(sample, self._whose(step, sample, style))
             for (_, sample), style in zip(pairs, styles, strict=True)
         ]
         captions = [sample.caption for sample in samples]
@@ -194,6 +197,13 @@ class TrainingBatches(Dataset):
             len(taught), (), generator=generator(self._seed, step, sample, "style")
         )
         return taught[int(drawn)]
+
+    def _whose(self, step: int, sample: int, style: int) -> int:
+        """Whose examples a pair's sample is from."""
+        drawn = generator(self._seed, step, sample, "whose")
+        if torch.rand((), generator=drawn) < self._own:
+            return style
+        return list(self._examples)[int(torch.randint(len(self._examples), (), generator=drawn))]
 
     def _sample(self, step: int, sample: int, whose: int) -> _Sample:
         """A sample of the examples of the style `whose`, or of those that all share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from trainer.buckets import Size, sizes_like
 
 PICTURES_PER_TEACHER = 1500  # paper, supplementary A.3
 CONDITIONS = ("edges", "grey")  # made from the pictures, see `trainer.controlnet.conditions`
+EIGHT_BIT = Path(__file__).with_name("requirements-8bit.txt")
 NEGATIVE = "worst quality,low quality,normal quality,lowres,watermark,nsfw"  # paper, section 4
 
 
@@ -80,6 +82,9 @@ class Data(_Section):
     shards: str | list[str] | None = None  # webdataset tars: "data/{00000..00099}.tar"
     prompts: Path | None = None  # text file, one prompt a line; the teachers paint
     synthetic: bool = False  # the teachers paint our own prompts; `data: synthetic` says it too
+    # Where teachers paint: the share of samples that a style takes from its own teacher's pictures;
+    # in the others all teachers are asked about the same picture.
+    own: float = Field(0.0, ge=0, le=1)
     resolution: tuple[int, int] = (512, 512)  # width, height in pixels
     # More sizes to train at, a picture at the one nearest its shape and the prompts in turn;
     # true = all with about as many pixels as `resolution`, up to 1:2 and 2:1.
@@ -104,6 +109,11 @@ class Data(_Section):
                 "give exactly one of `pictures` (a folder), `shards` (webdataset tars), `prompts` "
                 "(a text file; the teachers paint) and `synthetic: true` (they paint prompts of "
                 f"ours), not {' and '.join(given) or 'none'}"
+            )
+        if self.own and not (self.prompts or self.synthetic):
+            raise ValueError(
+                "`own` is for what the teachers paint: give `prompts` or `synthetic: true`, or "
+                "leave it out"
             )
         for size in self.sizes:
             if any(side % 8 or side < 8 for side in size):
@@ -245,7 +255,11 @@ class MergeConfig(_Section):
             raise ValueError(
                 "a `condition` belongs to a picture, and this data has none: give `data.pictures`"
             )
-        for section, said in (("synthesised", self.synthesised), ("adapter", self.train.adapter)):
+        for section, said in (
+            ("synthesised", self.synthesised),
+            ("few_steps", self.few_steps),
+            ("adapter", self.train.adapter),
+        ):
             if said:
                 raise ValueError(
                     f"ControlNets are merged without `{section}`: `preset: controlnet` says all "
@@ -270,7 +284,7 @@ class MergeConfig(_Section):
     @model_validator(mode="after")
     def _installed(self) -> MergeConfig:
         if self.train.optimizer == "adamw8bit":
-            _require("bitsandbytes", "`train.optimizer: adamw8bit`", "use `adamw`")
+            _require("bitsandbytes", "`train.optimizer: adamw8bit`", "use `adamw`", EIGHT_BIT)
         if "wandb" in self.log_with:
             _require("wandb", "`log_with: [wandb]`", "leave it out of `log_with`")
         return self
@@ -285,9 +299,10 @@ class MergeConfig(_Section):
         return self.data.cache or self.output.parent / "dmm-cache"
 
 
-def _require(package: str, wanted_by: str, way_out: str) -> None:
+def _require(package: str, wanted_by: str, way_out: str, file: Path | None = None) -> None:
     if find_spec(package) is None:
+        command = f'"{sys.executable}" -m pip install ' + (f'-r "{file}"' if file else package)
         raise ValueError(
             f"{wanted_by} needs the package {package}, which is not installed: "
-            f"install it in the trainer's environment, or {way_out}"
+            f"give the command {command}, or {way_out}"
         )

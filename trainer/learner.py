@@ -110,8 +110,12 @@ def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:
             "lr": config.learning_rate,
         },
         {
-            "params": list(student.style_prompts.parameters()),
+            "params": [
+                found for found in student.style_prompts.parameters() if found.requires_grad
+            ],
             "lr": config.style_learning_rate or config.learning_rate,
+            # It would move the rows of the codebook that are to stand still.
+            "weight_decay": 0.0 if student.kept else config.weight_decay,
         },
     ]
     if config.optimizer == "adamw":

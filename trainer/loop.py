@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dmm.errors import DmmError
 from trainer.batches import Batch, TrainingBatches
 from trainer.config import Train
+from trainer.disk import writing
 from trainer.learner import Learner
 from trainer.states import load_last_state, save_state
 from trainer.statistics import Statistics
@@ -118,11 +119,12 @@ class TrainingLoop:
                         statistics.write(
                             {"step": step, **figures, "seconds": round(time.monotonic() - began, 3)}
                         )
-                    accelerator.log(
-                        {f"train/{key}": v for key, v in figures.items() if key != "teachers"}
-                        | {f"{watched}/{name}": v for name, v in figures["teachers"].items()},
-                        step=step,
-                    )
+                    with writing(self.folder / "logs"):
+                        accelerator.log(
+                            {f"train/{key}": v for key, v in figures.items() if key != "teachers"}
+                            | {f"{watched}/{name}": v for name, v in figures["teachers"].items()},
+                            step=step,
+                        )
                     on_step(step)  # before the state: what a kill prevents is done again
                     stop = self._should_stop()
                     if stop or step % config.save_every == 0 or step == config.steps:

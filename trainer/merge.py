@@ -70,7 +70,8 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
     if accelerator.is_main_process:
         export(student.cpu(), ingredients)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    with writing(config.run_folder):
+        accelerator.end_training()
     return written
 
 
@@ -134,6 +135,7 @@ def training_loop(
         PairPlan.of(train, len(teachers.teachers)),
         taught=[teacher.styles for teacher in teachers.teachers],
         conditions=prepared.shown,
+        own=stage.own,
         caption_dropout=train.caption_dropout,
         seed=train.seed,
         micro_batch_size=train.micro_batch_size,
@@ -189,12 +191,14 @@ def new_student(ingredients: Ingredients) -> Student:
     if train.start_from == "average":
         unet.load_state_dict(Mean([file.unet_tensors() for file in ingredients.checkpoints]))
     unet.train().requires_grad_(True)
-    prompts = StylePrompts(len(ingredients.new_styles), ingredients.dim)
+    prompts, kept = StylePrompts(len(ingredients.new_styles), ingredients.dim), 0
     if ingredients.former:
         prompts = ingredients.former.prompts.extended(prompts.codebook)
+        if ingredients.new_styles and train.regularization:
+            kept = ingredients.former.prompts.num_styles
     if train.adapter:
         add_adapter(unet, train.adapter)
-    return Student(unet, prompts)
+    return Student(unet, prompts, kept)
 
 
 def new_accelerator(config: MergeConfig, stage: Stage) -> Accelerator:
@@ -209,7 +213,7 @@ def new_accelerator(config: MergeConfig, stage: Stage) -> Accelerator:
     refuse_unfit(stage.train, accelerator)
     with writing(stage.folder):
         make_folder(stage.folder)
-    accelerator.init_trackers("logs")
+        accelerator.init_trackers("logs")
     return accelerator
 
 
@@ -235,6 +239,7 @@ def _same_run_or_refuse(
         "base": ingredients.base.sha256,
         "teachers": [(style.name, style.sha256) for style in ingredients.styles],
         "data": stage.source.fingerprint,
+        "own": stage.own,
         "sizes": config.data.sizes,
         "batch_size": stage.train.batch_size,
         "teachers_per_sample": stage.train.teachers_per_sample,

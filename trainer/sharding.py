@@ -98,7 +98,7 @@ def filled(blank: Student, sharded: Student) -> Student:
     """`blank` with all weights of a student spread by FSDP, on the CPU."""
     weights = {
         name: found.full_tensor().cpu() if isinstance(found, DTensor) else found.cpu()
-        for name, found in sharded.state_dict().items()
+        for name, found in sharded.named_parameters()  # the frozen ones too
     }
     blank.load_state_dict(weights, assign=True)
     return blank

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmm.errors import DmmError
 from trainer.config import MergeConfig, Painting, Train
 from trainer.controlnet import Conditions
 from trainer.data import PictureFolder, Prompts, Source, WebdatasetShards
@@ -22,7 +21,7 @@ class Stage:
         title: of its progress bar.
         train: its hyper-parameters.
         painting: how the teachers paint, where the source is prompts.
-        own: whether each style is trained on what its own teacher painted, and on nothing else.
+        own: the share of samples that a style takes from what its own teacher painted.
         folder: where its states, statistics and sample grids go.
         conditions: what each teacher is shown beside a picture; none for UNets.
     """
@@ -31,7 +30,7 @@ class Stage:
     train: Train
     source: Source
     painting: Painting
-    own: bool
+    own: float
     folder: Path
     conditions: Sequence[Conditions] = ()
 
@@ -52,14 +51,11 @@ def open_stages(config: MergeConfig) -> list[Stage]:
     conditions = [Conditions(source, said) for said in shown]
     title = "Accelerating" if config.few_steps else "Training"
     stages = [
-        Stage(title, config.train, source, painting, False, config.run_folder, conditions),
+        Stage(
+            title, config.train, source, painting, config.data.own, config.run_folder, conditions
+        ),
     ]
     second = config.synthesised
-    if second and conditions:
-        raise DmmError(
-            "ControlNets have no second stage: they are shown the pictures of the data, and what "
-            "they would paint has none. Say `synthesised: null`."
-        )
     if second:
         said = {
             "steps": second.steps,
@@ -73,7 +69,7 @@ def open_stages(config: MergeConfig) -> list[Stage]:
                 config.train.model_copy(update=said),
                 Prompts(second.prompts or PROMPTS, config.data.sizes),
                 second.painting,
-                True,
+                1.0,
                 config.run_folder / "synthesised",
             )
         )

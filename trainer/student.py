@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -16,13 +17,23 @@ from trainer.text import TextEmbedding
 class Student(nn.Module):
     """A diffusers UNet that paints in N styles (paper, section 3.3).
 
-    What is frozen in it, the base under an adapter, is no part of its state.
+    What is frozen in it, such as the base under an adapter, is no part of its state.
+
+    Args:
+        kept: how many styles, the first of the codebook, it has from its former self. Their style
+            prompts stand still, and with them the MLP, so that only the UNet can forget them.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, style_prompts: StylePrompts) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, style_prompts: StylePrompts, kept: int = 0
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.style_prompts = style_prompts
+        self.kept = kept
+        if kept:
+            style_prompts.linear_1.requires_grad_(False)
+            style_prompts.linear_2.requires_grad_(False)
         self.register_state_dict_post_hook(_leave_out_frozen)
         self.register_load_state_dict_post_hook(_miss_no_frozen)
 
@@ -53,8 +64,12 @@ class Student(nn.Module):
         Returns:
             The prediction [P, c, h, w], and the outputs of all blocks (empty unless asked for).
         """
+        vectors = self.style_prompts(weights)
+        if self.kept:
+            is_kept = weights[:, : self.kept].any(1, keepdim=True)
+            vectors = torch.where(is_kept, vectors.detach(), vectors)
         with (
-            styled(self.unet, self.style_prompts(weights)),
+            styled(self.unet, vectors),
             captured_features(self.unet, with_features) as features,
         ):
             output = predict(self.unet, noisy, timesteps, text, time_ids, condition)
