@@ -90,10 +90,10 @@ class HashedFiles:
 
     def _marks_now(self) -> list[tuple[int, ...] | None]:
         """By which a file is known (device and number), and what writing into it changes."""
-        return [_marks(path) for path in self._paths]
+        return [_mark(path) for path in self._paths]
 
 
-def _marks(path: Path) -> tuple[int, ...] | None:
+def _mark(path: Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
     except FileNotFoundError:
