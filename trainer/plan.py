@@ -30,6 +30,8 @@ from trainer.student import predict
 from trainer.teachers import Teacher
 from trainer.text import TextEmbedding
 
+OPTIMISERS = {"adamw": "AdamW", "adamw8bit": "AdamW of eight bits"}
+
 
 def describe_plan(config: MergeConfig) -> str:
     """The plan as text; one pair is trained on random numbers to measure the time.
@@ -65,7 +67,11 @@ def describe_plan(config: MergeConfig) -> str:
             f"{ingredients.unet_parameters / 1e6:.1f} M parameters",
         ),
         *([("adapter", _adapter(ingredients))] if train.adapter else []),
-        ("student", f"{_size(student_bytes(ingredients))} on {device}, float32 with AdamW"),
+        (
+            "student",
+            f"{_size(student_bytes(ingredients))} on {device}, float32 with "
+            f"{OPTIMISERS[train.optimizer]}",
+        ),
         ("teachers", f"{slots} of {len(ingredients.teachers)} on {device}: {_size(resident)}"),
         *([("discriminator", f"{_size(critic)} on {device}")] if critic else []),
         ("memory", f"{_size(student_bytes(ingredients) + resident + critic)} and the activations"),

@@ -10,6 +10,7 @@ import torch
 from accelerate.state import AcceleratorState
 from torch import nn
 
+from dmm.tensors import open_tensors
 from tests import nets
 from trainer.config_file import load_config
 from trainer.merge import merge
@@ -66,15 +67,28 @@ def networks(family: str, seed: int) -> tuple[nn.Module, nn.Module, list[nn.Modu
     return nets.small_sd1_unet(seed), nets.small_vae(0), [nets.small_clip(seed)]
 
 
+def options(config: Path, name: str, *more: str) -> list[str]:
+    """The words that make a merge write to a folder `name`; all such merges share one cache."""
+    folder = config.parent
+    output = folder / name / "merged.safetensors"
+    return [f"output={output}", f"data.cache={folder / 'cache'}", *more]
+
+
+def on_pictures(config: Path) -> list[str]:
+    """The words that make a merge train on `pictures` beside its config, in three sizes."""
+    pictures = config.parent / "pictures"
+    return ["data.prompts=null", f"data.pictures={pictures}", "data.buckets=[[16,32],[32,16]]"]
+
+
 def run_merge(config: Path, *overrides: str, overwrite: bool = False) -> Path:
     """Merges, and gives the merged checkpoint."""
-    _forget_the_last_merge()
+    forget_the_last_merge()
     return merge(load_config(config, list(overrides)), overwrite=overwrite)[0]
 
 
 def command(*words: str | Path) -> int:
     """Runs the trainer's command line and gives its exit code."""
-    _forget_the_last_merge()
+    forget_the_last_merge()
     try:
         main(lambda: app(list(map(str, words))))
     except SystemExit as ended:
@@ -88,6 +102,18 @@ def statistics(merged: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
+def assert_same(ours: Path, theirs: Path) -> None:
+    """Two merges went alike, to the last bit of what was written."""
+    assert statistics(ours) == statistics(theirs)
+    assert_same_tensors(ours, theirs)
+
+
+def assert_same_tensors(ours: Path, theirs: Path) -> None:
+    ours, theirs = open_tensors(ours), open_tensors(theirs)
+    assert set(ours) == set(theirs)
+    assert not [key for key in theirs if not torch.equal(ours[key], theirs[key])]
+
+
 def saved_student(merged: Path, step: int) -> dict[str, torch.Tensor]:
     """The student's weights in the state of a step."""
     from safetensors.torch import load_file
@@ -96,6 +122,6 @@ def saved_student(merged: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def _forget_the_last_merge() -> None:
-    # accelerate keeps device and precision for the life of a process, which is one merge for users.
+def forget_the_last_merge() -> None:
+    """accelerate keeps device and precision for a process's life, which is one merge for users."""
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,15 @@ from PIL import Image
 from dmm.merged import read_styles
 from dmm.metadata import Sampling, read_sampling
 from dmm.tensors import open_tensors, save_tensors
-from tests.trainer.merging import command, rest, run_merge, statistics, write_models
-from tests.trainer.test_merge import ENVIRONMENT, ROOT, assert_same
+from tests.trainer.merging import (
+    assert_same,
+    command,
+    rest,
+    run_merge,
+    statistics,
+    write_models,
+)
+from tests.trainer.processes import killed
 
 FEW = [
     "few_steps.guidance=2",
@@ -107,6 +112,14 @@ def test_sample_follows_the_file(fast: Path, tmp_path: Path, capsys) -> None:
     assert "50 at most" in capsys.readouterr().err
 
 
+def test_a_sampler_that_is_not_known(fast: Path, tmp_path: Path, capsys) -> None:
+    file, path = open_tensors(fast), tmp_path / "heun.safetensors"
+    said = '{"steps": 4, "guidance": 1, "sampler": "heun"}'
+    save_tensors(path, file, file.metadata | {"dmm.sampling": said})
+    assert command("sample", path, "--prompt", "a cat", "--output", tmp_path / "a.png") == 2
+    assert f"{path} wants the sampler 'heun'" in capsys.readouterr().err
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
     config: Path, merged: Path, fast: Path
 ) -> None:
@@ -114,17 +127,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     said = config.parent / "killed.yaml"
     lines = (config.parent / "rest.yaml").read_text(encoding="utf-8")
     said.write_text(f"preset: few-steps\nbase: {merged}\n{lines}", encoding="utf-8")
-    asked = [str(said), f"output={output}", "train.save_every=1", *FEW]
-    moments = [random.randint(1, 90) for _ in range(2)]
-    print("moments", moments)  # pytest shows it where this fails
-    for moment in moments:
-        subprocess.run(
-            [sys.executable, "-m", "tests.trainer.kill_merge", str(moment), *asked],
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT,
-        )
-    run_merge(said, *asked[1:])
+    asked = [f"output={output}", "train.save_every=1", *FEW]
+    killed([random.randint(1, 90) for _ in range(2)], said, *asked)
+    run_merge(said, *asked)
     assert_same(output, fast)
 
 

@@ -13,6 +13,7 @@ from dmm.merged import is_adapter, read_styles
 from dmm.tensors import open_tensors
 from tests import nets
 from tests.trainer.merging import (
+    assert_same_tensors,
     command,
     networks,
     run_merge,
@@ -105,9 +106,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(config: Path, adapter: P
     run_merge(config, ADAPTER, f"output={output}", "train.steps=4")
     output.unlink()
     run_merge(config, ADAPTER, f"output={output}")
-    ours, theirs = open_tensors(output), open_tensors(adapter)
-    assert set(ours) == set(theirs)
-    assert not [key for key in theirs if not torch.equal(ours[key], theirs[key])]
+    assert_same_tensors(output, adapter)
 
 
 def test_moving_average_and_gradient_checkpointing(config: Path, adapter: Path) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.trainer.merging import run_merge, saved_student, statistics, write_models
-
-ROOT = Path(__file__).parents[2]
+from tests.trainer.merging import options, run_merge, saved_student, statistics, write_models
+from tests.trainer.processes import run_in_two
 
 
 @pytest.fixture(scope="module")
@@ -20,23 +16,18 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(tmp_path_factory.mktemp("models"))
 
 
-def options(config: Path, name: str, *more: str) -> list[str]:
-    return [
-        f"output={config.parent / name / 'merged.safetensors'}",
-        f"data.cache={config.parent / 'cache'}",
-        "train.adversarial_weight=0.5",
-        *more,
-    ]
+def adversarial(config: Path, name: str, *more: str) -> list[str]:
+    return options(config, name, "train.adversarial_weight=0.5", *more)
 
 
 @pytest.fixture(scope="module")
 def merged(config: Path) -> Path:
     """Six steps in one go."""
-    return run_merge(config, *options(config, "whole"))
+    return run_merge(config, *adversarial(config, "whole"))
 
 
 def test_it_changes_the_student_and_is_told_of(config: Path, merged: Path) -> None:
-    without = run_merge(config, *options(config, "without", "train.adversarial_weight=0"))
+    without = run_merge(config, *adversarial(config, "without", "train.adversarial_weight=0"))
     ours, theirs = saved_student(merged, 6), saved_student(without, 6)
     assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
     assert "discriminator" not in statistics(without)[0]
@@ -46,8 +37,8 @@ def test_it_changes_the_student_and_is_told_of(config: Path, merged: Path) -> No
 
 
 def test_a_resumed_run_has_the_same_discriminator(config: Path, merged: Path) -> None:
-    run_merge(config, *options(config, "parts", "train.steps=3"))
-    resumed = run_merge(config, *options(config, "parts"), overwrite=True)
+    run_merge(config, *adversarial(config, "parts", "train.steps=3"))
+    resumed = run_merge(config, *adversarial(config, "parts"), overwrite=True)
     assert statistics(resumed) == statistics(merged)
     ours, theirs = saved_student(resumed, 6), saved_student(merged, 6)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -56,16 +47,7 @@ def test_a_resumed_run_has_the_same_discriminator(config: Path, merged: Path) ->
 @pytest.mark.parametrize("more", [[], ["train.micro_batch_size=2"]], ids=["whole", "micro"])
 def test_two_processes_train_as_one(config: Path, merged: Path, more: list[str]) -> None:
     name = "-".join(["two", *more])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launcher, "trainer/run.py", "merge", str(config), *options(config, name, *more)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    run_in_two("merge", config, *adversarial(config, name, *more))
     ours = statistics(config.parent / name / "merged.safetensors")
     for line, expected in zip(ours, statistics(merged), strict=True):
         for kind in ("score", "adversarial", "discriminator", "gradient_norm"):
@@ -74,5 +56,5 @@ def test_two_processes_train_as_one(config: Path, merged: Path, more: list[str])
 
 def test_sdxl(tmp_path: Path) -> None:
     config = write_models(tmp_path, "sdxl")
-    merged = run_merge(config, *options(config, "sdxl", "train.steps=2"))
+    merged = run_merge(config, *adversarial(config, "sdxl", "train.steps=2"))
     assert statistics(merged)[-1]["discriminator"] > 0

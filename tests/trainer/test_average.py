@@ -134,6 +134,8 @@ def test_mistakes(files: list[Path], family: str, tmp_path: Path) -> None:
     v = nets.write_single_file(
         tmp_path / "v.safetensors", unet, vae, encoders, {"modelspec.prediction_type": "v"}
     )
+    encoders = [nets.small_clip(0, vocab_size=530), *encoders[1:]]
+    longer = nets.write_single_file(tmp_path / "longer.safetensors", unet, vae, encoders)
     cases = [
         (files[:1], None, "two checkpoints or more"),
         (files, [1, 1], "3 checkpoints need as many weights, not 2"),
@@ -143,6 +145,7 @@ def test_mistakes(files: list[Path], family: str, tmp_path: Path) -> None:
         ([files[0], stranger], None, "must share one architecture"),
         ([files[0], bare], None, "holds no text encoder"),
         ([files[0], v], None, "would predict neither"),
+        ([files[0], longer], None, "another text encoder than"),
         ([files[0], tmp_path / "none.safetensors"], None, "does not exist"),
     ]
     for paths, weights, message in cases:

@@ -83,6 +83,23 @@ def wider(path: Path, _models: Path) -> None:
     nets.write_single_file(path, unet, nets.small_vae(), [nets.small_clip()])
 
 
+def without_cross_attention(path: Path, _models: Path) -> None:
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    unet = nets.small_sd1_unet(**blocks, mid_block_type="UNetMidBlock2D")
+    nets.write_single_file(path, unet, nets.small_vae(), [nets.small_clip()])
+
+
+def deeper(path: Path, _models: Path) -> None:
+    blocks = {
+        "block_out_channels": (32,) * 4,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    }
+    nets.write_single_file(
+        path, nets.small_sd1_unet(**blocks), nets.small_vae(), [nets.small_clip()]
+    )
+
+
 def sdxl(path: Path, _models: Path) -> None:
     nets.write_single_file(path, *networks("sdxl", 0))
 
@@ -118,6 +135,7 @@ CHECKPOINTS: list[tuple[str, Write, str]] = [
     ("teachers.1", style_file, r"a style file.* is needed here"),
     ("teachers.1", without_a_tensor, r"lacks 1 \(model\.diffusion_model\.out\.0\.bias\)"),
     ("teachers.1", without_text_encoder, r"has no text encoder.*Choose the full checkpoint"),
+    ("teachers.1", without_cross_attention, r"without cross-attention.* is needed here"),
     ("teachers.1", wider, r"`block_out_channels` is \[64, 64\].* must share one architecture"),
     ("teachers.1", sdxl, r"of the sdxl family.* must share one architecture"),
     ("teachers.1", truncated, r"is truncated.* Download or copy it again"),
@@ -200,6 +218,39 @@ def test_folders_that_hold_no_data(
 )
 def test_configs_with_a_mistake(models: Path, capsys, words: list[str], says: str) -> None:
     assert re.search(says, refused(models, capsys, *words), re.DOTALL)
+
+
+def test_a_size_that_the_unet_cannot_halve(models: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "deeper.safetensors"
+    deeper(path, models)
+    words = [f"base={path}", f"teachers=[{path}]"]
+    message = refused(models, capsys, *words, "data.resolution=24")
+    assert "`data.resolution` [24, 24]" in message and "cannot halve 3 times" in message
+    message = refused(models, capsys, *words, "data.buckets=[[16, 40]]")
+    assert "`data.buckets` [16, 40]" in message and "Choose multiples of 64" in message
+
+
+def test_a_plain_checkpoint_learns_no_few_steps(models: Path, capsys) -> None:
+    message = refused(models, capsys, "few_steps={}", "teachers=[]")
+    assert "base.safetensors has no style prompts" in message and "Merge first" in message
+
+
+def test_a_vae_whose_latents_the_unet_does_not_take(models: Path, tmp_path: Path, capsys) -> None:
+    """It is found out when the first picture is encoded; so there is a cache, and nothing else."""
+    vae = nets.small_vae(latent_channels=8)
+    base = nets.write_single_file(
+        tmp_path / "base.safetensors", nets.small_sd1_unet(), vae, [nets.small_clip()]
+    )
+    picture = tmp_path / "pictures" / "a.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (16, 16)).save(picture)
+    picture.with_suffix(".txt").write_text("a cat", encoding="utf-8")
+    output = tmp_path / "merged.safetensors"
+    words = [f"base={base}", f"output={output}", f"data.pictures={picture.parent}"]
+    assert command("merge", models / "merge.yaml", *words, "data.prompts=null") == 2
+    message = capsys.readouterr().err
+    assert "latents of shape [8, 8, 8] where the UNet" in message and "[4, 8, 8]" in message
+    assert not output.exists()
 
 
 def test_an_output_that_is_somebody_elses(models: Path, tmp_path: Path, capsys) -> None:

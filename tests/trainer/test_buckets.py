@@ -12,7 +12,15 @@ from PIL import ExifTags, Image
 
 from dmm.errors import DmmError
 from tests import nets
-from tests.trainer.merging import command, networks, run_merge, statistics, write_models
+from tests.trainer.merging import (
+    command,
+    networks,
+    on_pictures,
+    options,
+    run_merge,
+    statistics,
+    write_models,
+)
 from trainer.batches import TrainingBatches
 from trainer.buckets import Turns, nearest, sizes_like
 from trainer.cache import Examples, cache_latents, cache_text
@@ -42,18 +50,6 @@ def write_pictures(folder: Path) -> None:
         path = folder / f"{number:02d}.png"
         Image.effect_noise(shapes[number], 60).save(path)
         path.with_suffix(".txt").write_text(f"picture {number}", encoding="utf-8")
-
-
-def options(config: Path, name: str, *more: str) -> list[str]:
-    folder = config.parent
-    return [
-        f"output={folder / name / 'merged.safetensors'}",
-        f"data.cache={folder / 'cache'}",
-        "data.prompts=null",
-        f"data.pictures={folder / 'pictures'}",
-        "data.buckets=[[16,32],[32,16]]",
-        *more,
-    ]
 
 
 def cached(models: Path) -> Examples:
@@ -260,5 +256,5 @@ def test_teachers_paint_in_all_sizes(models: Path) -> None:
 
 
 def test_the_plan_names_the_sizes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("plan", models, *options(models, "planned")) == 0
+    assert command("plan", models, *options(models, "planned", *on_pictures(models))) == 0
     assert "16 x 16, 16 x 32, 32 x 16" in capsys.readouterr().out

@@ -443,3 +443,11 @@ def test_a_folder_with_a_missing_shard(tmp_path):
     next((folder / "unet").glob("*-00002-of-*.safetensors")).unlink()
     with pytest.raises(DmmError, match=r"00002-of-.* does not exist"):
         open_checkpoint(folder)
+
+
+def test_an_index_that_names_no_files(tmp_path):
+    folder = write_folder(tmp_path, "sd1", max_shard_size="200KB")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text('{"weight_map": {}}', encoding="utf-8")
+    with pytest.raises(DmmError, match="names no files of weights"):
+        open_checkpoint(folder)

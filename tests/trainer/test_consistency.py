@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dmm.injection import styled
 from dmm.style_prompts import StylePrompts
 from tests import nets
-from tests.trainer.merging import _forget_the_last_merge
+from tests.trainer.merging import forget_the_last_merge
 from trainer.batches import Batch
 from trainer.checkpoint import open_checkpoint
 from trainer.config import FewSteps, Train
@@ -163,7 +163,7 @@ def test_losses_and_gradients_are_those_of_the_formulas(
     world: tuple[Student, Teacher, Batch, TextEmbedding], loss: str
 ) -> None:
     student, teacher, batch, negative = world
-    _forget_the_last_merge()
+    forget_the_last_merge()
     accelerator = Accelerator(cpu=True)
     learner = Learner(Train(ema_decay=0.9, learning_rate=1e-3), accelerator, student)
     with torch.no_grad():  # so that the moving average is not where the student is

@@ -10,6 +10,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 from torch import Tensor
 
+from dmm.errors import DmmError
 from dmm.injection import styled
 from dmm.layouts import CONTROLNET_PREFIX
 from dmm.merged import styles_in
@@ -17,12 +18,14 @@ from dmm.tensors import open_tensors, save_tensors
 from tests import nets
 from tests.trainer.controlnets import (
     BASE,
+    EMBEDDING,
     SIZE,
     train_controlnet,
     write_controlnet,
     write_pictures,
 )
 from tests.trainer.merging import (
+    assert_same_tensors,
     command,
     networks,
     run_merge,
@@ -189,8 +192,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(config: Path, merged: Pa
     run_merge(config, *words, "train.steps=4")
     through = config.parent / "through" / "merged.safetensors"
     run_merge(config, f"output={through}", *words[1:], "train.steps=4")
-    ours, theirs = open_tensors(output), open_tensors(through)
-    assert not [key for key in theirs if not torch.equal(ours[key], theirs[key])]
+    assert_same_tensors(output, through)
 
 
 def test_half_precision_checkpointing_and_a_discriminator(config: Path, merged: Path) -> None:
@@ -268,6 +270,8 @@ def test_made_conditions() -> None:
         (["teachers.0.condition=out"], "have no condition picture"),
         (["data.pictures=null", "data.prompts=merge.yaml"], "a `condition` belongs to a picture"),
         (["train.adapter={rank: 4}"], "without `adapter`"),
+        (["synthesised={}"], "without `synthesised`"),
+        (["few_steps={}"], "without `few_steps`"),
         (["base=XL"], "another UNet than that of"),
         (["teachers.0.path=MERGED"], "a merged ControlNet, which cannot be a teacher"),
     ],
@@ -291,3 +295,35 @@ def test_mistakes(
     assert command("merge", config, f"output={output}", *words) == 2
     assert says in capsys.readouterr().err
     assert not output.parent.exists()
+
+
+def test_controlnets_that_do_not_fit(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unet, good = open_checkpoint(BASE).load_unet(), config.parent / "edges.safetensors"
+    tensors = dict(open_tensors(good))
+    key = f"{CONTROLNET_PREFIX}zero_convs.0.0.bias"
+    files = {
+        "smaller": "sees condition pictures 4 times the latents' size",
+        "wider": "is built otherwise than",
+        "lacking": "lacks 1",
+        "strange": "has 1 (unknown.weight) tensors that do not belong to a ControlNet",
+    }
+    for name, embedding in (("smaller", EMBEDDING[1:]), ("wider", (*EMBEDDING[:3], 64))):
+        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
+        write_controlnet(tmp_path / f"{name}.safetensors", net)
+    lacking = {name: tensor for name, tensor in tensors.items() if name != key}
+    save_tensors(tmp_path / "lacking.safetensors", lacking, {})
+    strange = tensors | {f"{CONTROLNET_PREFIX}unknown.weight": torch.zeros(1)}
+    save_tensors(tmp_path / "strange.safetensors", strange, {})
+    for name, message in files.items():
+        path = tmp_path / f"{name}.safetensors"
+        words = [f"teachers.1.path={path}", f"output={tmp_path / 'out' / 'merged.safetensors'}"]
+        assert command("merge", config, *words) == 2
+        said = capsys.readouterr().err
+        assert str(path) in said and message in said
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(DmmError, match="a ControlNet is needed here"):
+        open_controlnet(BASE)
+    with pytest.raises(DmmError, match="Give the folder that holds it"):
+        open_controlnet(tmp_path)

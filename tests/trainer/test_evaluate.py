@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +12,13 @@ import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from dmm.errors import DmmError
 from dmm.injection import styled
 from dmm.merged import read_styles
 from dmm.metadata import Style
 from tests.trainer import evaluating
 from tests.trainer.evaluating import NAMES, PROMPTS, quietly, report, words
+from tests.trainer.processes import ROOT, run_in_two
 from trainer.checkpoint import open_checkpoint
 from trainer.evaluate.contestants import open_contestants
 from trainer.evaluate.extractors import Lite0
@@ -26,7 +27,6 @@ from trainer.evaluate.prompts import open_prompts
 from trainer.sampling import decode, sample_latents
 from trainer.text import TextEncoders
 
-ROOT = Path(__file__).parents[2]
 COUNT = len(PROMPTS)
 FEW = ("--components", "3")  # of 1280 features, whose matrices take seconds
 
@@ -154,19 +154,9 @@ def test_a_killed_run_goes_on(merged: Path, folder: Path) -> None:
 
 def test_two_processes_share_the_work(merged: Path, folder: Path) -> None:
     output = merged.parent / "two" / "report"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    run = [*launcher, str(ROOT / "trainer" / "run.py"), *words(merged, "--output", output, *FEW)]
-    done = subprocess.run(
-        run,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    said = run_in_two(*words(merged, "--output", output, *FEW))
     assert report(output)["distances"] == report(folder)["distances"]
-    assert done.stdout.count("report.html") == 1
+    assert [Path(line).name for line in said].count("report.html") == 1
 
 
 def test_teachers_that_are_not_this_checkpoints(
@@ -250,6 +240,13 @@ def test_json_that_is_not_cocos(
     path.write_text(text, encoding="utf-8")
     assert quietly(*words(merged), "--prompts", path) == 2
     assert f"{path} is not a file of COCO captions" in capsys.readouterr().err
+
+
+def test_coco_captions_without_any(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text('{"annotations": []}', encoding="utf-8")
+    with pytest.raises(DmmError, match="holds no captions"):
+        open_prompts(path)
 
 
 HOSTILE = '<img src=x onerror="document.title=1">|`'

@@ -180,7 +180,11 @@ def test_mistakes(files: tuple[Path, Path], tmp_path: Path) -> None:
     key = "model.diffusion_model.out.2.weight"
     tensors[key] = torch.full_like(tensors[key], float("nan"))
     save_tensors(tmp_path / "broken.safetensors", tensors, {})
+    unet, encoders = networks(family)
+    encoders[0] = nets.small_clip(0, vocab_size=530)
+    longer = nets.write_single_file(tmp_path / "longer.safetensors", unet, None, encoders)
     cases = [
+        (longer, base, "another text encoder than"),
         (base, base, "nothing to extract"),
         (other, base, "must share one architecture"),
         (tmp_path / "broken.safetensors", base, r"conv_out\.weight holds"),

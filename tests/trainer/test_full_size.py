@@ -1,6 +1,6 @@
 """Every stage of the method at the size of real models, with random weights, within 20 GiB.
 
-At full size it takes gigabytes and many minutes, so it runs when asked for:
+It takes gigabytes and many minutes, so it runs when asked for, and says the memory of each stage:
 
     python install.py test -m full_size -n 0 -s
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -24,20 +23,21 @@ from dmm.merged import read_styles
 from tests.trainer.every_stage import remove_states, stages, write_models
 from tests.trainer.measure import TOO_MUCH
 from tests.trainer.merging import command
+from tests.trainer.processes import ENVIRONMENT, ROOT
 from tests.trainer.sizes import FULL_SD15, FULL_SDXL, NARROW_SDXL, Model
 
-ROOT = Path(__file__).parents[2]
 GIB = 2**30
 MEMORY = 20 * GIB
-DISK = {"SD1.5": 40 * GIB, "SDXL": 24 * GIB}
+DISK = {"SD1.5": 40 * GIB, "SDXL": 30 * GIB}
 PARAMETERS = 859_520_964  # of SD1.5's UNet
 
 
+@pytest.mark.full_size
 def test_every_stage_of_a_narrow_sdxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SDXL's own depths, two text encoders, time ids and buckets, a tenth as wide."""
-    write_models(tmp_path, NARROW_SDXL, adapter=False, controlnets=True)
+    write_models(tmp_path, NARROW_SDXL, adapter=False)
     monkeypatch.chdir(tmp_path)
-    for stage in stages(adapter=False, controlnets=True):
+    for stage in stages(adapter=False):
         assert command(*stage.words) == 0, stage.name
     assert_merged(tmp_path, adapter=False)
 
@@ -77,8 +77,8 @@ def test_every_stage_takes_less_than_20_gib(
     """SD1.5 learns as a whole, SDXL as an adapter: its weights and moments alone are 41 GB."""
     if shutil.disk_usage(folder).free < DISK[name]:
         pytest.skip(f"less than {DISK[name] // GIB} GiB of disk are free")
-    write_models(folder, model, adapter, controlnets=not adapter)
-    for stage in stages(adapter, controlnets=not adapter):
+    write_models(folder, model, adapter)
+    for stage in stages(adapter):
         if not stage.goes_on:
             remove_states(folder)
         peak = peak_of(stage.words, folder)
@@ -98,7 +98,7 @@ def peak_of(words: list[str], folder: Path) -> int:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
     )
     if done.returncode == -signal.SIGKILL:
         pytest.skip("other processes took the memory that was free")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.trainer.keep_gradients import keep_gradients
-from tests.trainer.merging import run_merge, write_models
+from tests.trainer.merging import options, run_merge, write_models
+from tests.trainer.processes import run_in_two
 
 # Seven pairs go neither into two processes nor into micro-batches of two without a rest. Without
 # clipping, which would hide a wrong length.
@@ -32,17 +30,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(tmp_path_factory.mktemp("models"))
 
 
-def options(config: Path, name: str, *more: str) -> list[str]:
-    folder = config.parent
-    merged = folder / name / "merged.safetensors"
-    return [f"output={merged}", f"data.cache={folder / 'cache'}", *OPTIONS, *more]
-
-
 def gradients_here(config: Path, name: str, *more: str) -> dict[str, Tensor]:
     path = config.parent / f"{name}.gradients"
     end = keep_gradients(path)
     try:
-        run_merge(config, *options(config, name, *more))
+        run_merge(config, *options(config, name, *OPTIONS, *more))
     finally:
         end()
     return load_file(path)
@@ -72,15 +64,6 @@ def test_two_processes_add_up_to_one(
 ) -> None:
     name = "-".join(["two", *more])
     path = config.parent / f"{name}.gradients"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    script = ["-m", "tests.trainer.keep_gradients", str(path), str(config)]
-    done = subprocess.run(
-        [*launcher, *script, *options(config, name, *more)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    program = ["-m", "tests.trainer.keep_gradients"]
+    run_in_two(path, config, *options(config, name, *OPTIONS, *more), program=program)
     assert_equal(load_file(path), gradients)

@@ -17,13 +17,9 @@ from PIL import Image
 from dmm.merged import read_styles
 from dmm.tensors import open_tensors
 from tests.nets import small_clip, small_sd1_unet, small_vae, write_single_file
-from tests.trainer.merging import command, statistics, write_models
+from tests.trainer.merging import assert_same, command, statistics, write_models
+from tests.trainer.processes import ENVIRONMENT, ROOT, RUN, killed, run, run_in_two
 from trainer.checkpoint import open_checkpoint
-
-ROOT = Path(__file__).parents[2]
-RUN = [sys.executable, str(ROOT / "trainer" / "run.py")]
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", RUN[1]]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -32,31 +28,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(tmp_path_factory.mktemp("models")).parent
 
 
-def run(*words: str | Path, launcher: list[str] = RUN) -> list[str]:
-    """The lines that the command line prints."""
-    done = subprocess.run(
-        [*launcher, *map(str, words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=ENVIRONMENT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
 def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     capsys.readouterr()
     assert command(*words) == 2
     return capsys.readouterr().err
-
-
-def assert_same(ours: Path, theirs: Path) -> None:
-    assert statistics(ours) == statistics(theirs)
-    ours, theirs = open_tensors(ours), open_tensors(theirs)
-    assert set(ours) == set(theirs)
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 @pytest.fixture(scope="module")
@@ -108,17 +83,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(merged: Path, model
     output = models / "killed" / "merged.safetensors"
     words = [models / "merge.yaml", f"output={output}", "train.save_every=1"]
     moments = [random.randint(1, CHANGES) for _ in range(3)]
-    print("moments", moments)  # pytest shows it where this fails
-    killed = [
-        subprocess.run(
-            [sys.executable, "-m", "tests.trainer.kill_merge", str(moment), *map(str, words)],
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT,
-        ).returncode
-        for moment in moments
-    ]
-    assert killed[0] != 0
+    assert killed(moments, *words)[0] != 0
     run("merge", *words)
     assert_same(output, merged)
     assert not [path for path in output.parent.rglob("*") if "partial" in path.name]
@@ -130,7 +95,8 @@ def test_interrupt_saves_and_the_same_command_goes_on(merged: Path, models: Path
     words = ["merge", models / "merge.yaml", f"output={output}", "train.save_every=100"]
     words.append("data.workers=1")
     process = subprocess.Popen(
-        [*RUN, *map(str, words)],
+        [sys.executable, *RUN, *map(str, words)],
+        cwd=ROOT,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -150,7 +116,7 @@ def test_interrupt_saves_and_the_same_command_goes_on(merged: Path, models: Path
 def test_two_processes_train_as_one_and_speak_as_one(merged: Path, models: Path) -> None:
     output = models / "two" / "merged.safetensors"
     words = ["merge", models / "merge.yaml", f"output={output}"]
-    said = run(*words, launcher=LAUNCH)
+    said = run_in_two(*words)
     assert [Path(line).name for line in said] == [
         "merged.safetensors",
         "merged.styles.safetensors",
@@ -159,7 +125,7 @@ def test_two_processes_train_as_one_and_speak_as_one(merged: Path, models: Path)
     for ours, theirs in zip(statistics(output), statistics(merged), strict=True):
         assert ours["step"] == theirs["step"]
         assert ours["score"] == pytest.approx(theirs["score"], rel=1e-3)
-    assert run(*words, launcher=LAUNCH) == said  # everything is done
+    assert run_in_two(*words) == said  # everything is done
 
 
 def test_plan_inspect_and_sample(merged: Path, models: Path, tmp_path: Path, capsys) -> None:
@@ -173,6 +139,12 @@ def test_plan_inspect_and_sample(merged: Path, models: Path, tmp_path: Path, cap
     mix = ["--mix", "ink:0.7, anime:0.3", "--steps", "1", "--output", str(picture)]
     assert command("sample", merged, "--prompt", "a cat", *mix) == 0
     assert Image.open(picture).size > (96, 96)
+
+
+def test_a_size_that_cannot_be_painted(merged: Path, models: Path, tmp_path: Path, capsys) -> None:
+    words = ["sample", merged, "--prompt", "a cat", "--output", tmp_path / "a.png"]
+    assert "30 x 16 is not a multiple of 8" in refused(capsys, *words, "--width", "30")
+    assert not any(tmp_path.iterdir())
 
 
 def test_not_a_number_names_step_and_teacher(models: Path, tmp_path: Path, capsys) -> None:

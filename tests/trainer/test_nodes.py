@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -15,11 +14,18 @@ import psutil
 import pytest
 import torch
 
-from tests.trainer.merging import run_merge, saved_student, statistics, write_models
+from tests.trainer.merging import (
+    on_pictures,
+    options,
+    run_merge,
+    saved_student,
+    statistics,
+    write_models,
+)
+from tests.trainer.processes import ENVIRONMENT, ROOT
 from tests.trainer.test_buckets import write_pictures
 from trainer.checkpoint import open_checkpoint
 
-ROOT = Path(__file__).parents[2]
 STEPS = 8
 MACHINES = 2
 PATIENCE = 180  # seconds; the machines end in a few, which a loaded one multiplies
@@ -32,18 +38,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config
 
 
-def options(config: Path, name: str) -> list[str]:
-    folder = config.parent
-    return [
-        f"output={folder / name / 'merged.safetensors'}",
-        f"data.cache={folder / 'cache'}",
-        "data.prompts=null",
-        f"data.pictures={folder / 'pictures'}",
-        "data.buckets=[[16,32],[32,16]]",
-        f"train.steps={STEPS}",
-        "train.batch_size=8",
-        "train.adversarial_weight=0.1",
-    ]
+def words(config: Path, name: str) -> list[str]:
+    train = [f"train.steps={STEPS}", "train.batch_size=8", "train.adversarial_weight=0.1"]
+    return options(config, name, *on_pictures(config), *train)
 
 
 @contextmanager
@@ -55,7 +52,7 @@ def machines(config: Path, name: str) -> Iterator[list[subprocess.Popen]]:
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     where = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
     count = ["--num_machines", str(MACHINES), "--num_processes", str(2 * MACHINES)]
-    merge = ["trainer/run.py", "merge", str(config), *options(config, name)]
+    merge = ["trainer/run.py", "merge", str(config), *words(config, name)]
     launchers = [
         subprocess.Popen(
             [*launch, *where, *count, "--machine_rank", str(rank), *merge],
@@ -64,8 +61,7 @@ def machines(config: Path, name: str) -> Iterator[list[subprocess.Popen]]:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""},
+            env=ENVIRONMENT | {"TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
         for rank in range(MACHINES)
     ]
@@ -104,7 +100,7 @@ def test_a_machine_dies_and_the_same_command_ends_as_one_process_would(config: P
     with machines(config, "two") as launchers:
         said = [launcher.communicate(timeout=PATIENCE)[0] for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], "\n".join(said)
-    one = run_merge(config, *options(config, "one"))
+    one = run_merge(config, *words(config, "one"))
     for ours, theirs in zip(statistics(output), statistics(one), strict=True):
         for kind in ("score", "feature", "adversarial", "discriminator"):
             assert ours[kind] == pytest.approx(theirs[kind], rel=1e-3)

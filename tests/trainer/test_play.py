@@ -135,6 +135,16 @@ def test_regions_painted_with_the_mouse(page, pictures):
     assert picture.tobytes() != plain.tobytes()
 
 
+def test_without_gradio_it_says_how_to_get_it(checkpoint):
+    hide = "import runpy, sys; sys.modules['gradio'] = None; sys.argv = sys.argv[1:]; "
+    run = "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", hide + run, str(RUN), "play", str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert f"{sys.executable} -m pip install gradio" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_masks_of_colours():
     layer = Image.new("RGBA", (8, 8))
     layer.paste((230, 25, 75, 255), (0, 0, 4, 8))

@@ -16,6 +16,8 @@ from tests import nets
 from tests.trainer.merging import (
     command,
     networks,
+    on_pictures,
+    options,
     rest,
     run_merge,
     saved_student,
@@ -55,15 +57,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config
 
 
-def options(config: Path, name: str) -> list[str]:
-    return [
-        f"output={config.parent / name / 'merged.safetensors'}",
-        f"data.cache={config.parent / 'cache'}",
-        "data.prompts=null",
-        f"data.pictures={config.parent / 'pictures'}",
-        "data.buckets=[[16,32],[32,16]]",
-        "train.adversarial_weight=0.1",
-    ]
+def adversarial(config: Path, name: str) -> list[str]:
+    return options(config, name, *on_pictures(config), "train.adversarial_weight=0.1")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +72,7 @@ def told(config: Path) -> set[tuple[int, ...]]:
             seen.update(map(tuple, inputs[0].view(-1, 6).int().tolist()))
 
     hook = register_module_forward_pre_hook(look)
-    run_merge(config, *options(config, "whole"))
+    run_merge(config, *adversarial(config, "whole"))
     hook.remove()
     return seen
 
@@ -102,7 +97,7 @@ def test_teachers_and_discriminator_teach(merged: Path) -> None:
 
 def test_v_and_epsilon_teachers_are_converted(config: Path, merged: Path) -> None:
     """Called an epsilon teacher, the same file teaches something else; the others as before."""
-    words = [*options(config, "epsilon"), "teachers.1.prediction_type=epsilon", "train.steps=1"]
+    words = [*adversarial(config, "epsilon"), "teachers.1.prediction_type=epsilon", "train.steps=1"]
     (ours, *_), (theirs, *_) = statistics(run_merge(config, *words)), statistics(merged)
     different = [
         name for name in theirs["teachers"] if ours["teachers"][name] != theirs["teachers"][name]
@@ -111,8 +106,8 @@ def test_v_and_epsilon_teachers_are_converted(config: Path, merged: Path) -> Non
 
 
 def test_a_resumed_merge_is_the_same(config: Path, merged: Path) -> None:
-    run_merge(config, *options(config, "parts"), "train.steps=3")
-    resumed = run_merge(config, *options(config, "parts"), overwrite=True)
+    run_merge(config, *adversarial(config, "parts"), "train.steps=3")
+    resumed = run_merge(config, *adversarial(config, "parts"), overwrite=True)
     assert statistics(resumed) == statistics(merged)
     ours, theirs = saved_student(resumed, 6), saved_student(merged, 6)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

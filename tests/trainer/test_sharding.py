@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +12,13 @@ from accelerate.utils import DistributedType
 
 from dmm.errors import DmmError
 from dmm.tensors import open_tensors
-from tests.trainer.merging import run_merge, statistics, write_models
+from tests.trainer.merging import options, run_merge, statistics, write_models
+from tests.trainer.processes import ROOT, run
 from trainer.config import Train
 from trainer.sharding import refuse_unfit
 
-ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "trainer" / "launch"
+ADVERSARIAL = "train.adversarial_weight=0.1"
 FSDP = SimpleNamespace(
     distributed_type=DistributedType.FSDP, is_fsdp2=True, num_processes=2, state=None
 )
@@ -30,33 +29,15 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_models(tmp_path_factory.mktemp("models"))
 
 
-def options(config: Path, name: str, *more: str) -> list[str]:
-    return [
-        f"output={config.parent / name / 'merged.safetensors'}",
-        f"data.cache={config.parent / 'cache'}",
-        "train.adversarial_weight=0.1",
-        *more,
-    ]
-
-
 def merge_under_fsdp(config: Path, *words: str) -> None:
-    launcher = ["accelerate.commands.launch", "--config_file", str(LAUNCH / "fsdp.yaml")]
-    script = ["tests/trainer/fsdp_on_gloo.py", "merge", str(config), *words]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "--num_processes", "2", *script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "fsdp.yaml")]
+    program = [*launcher, "--num_processes", "2", "tests/trainer/fsdp_on_gloo.py"]
+    run("merge", config, *words, program=program, CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(ROOT))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torch has no FSDP over gloo on Windows")
 def test_spread_over_two_processes_it_trains_as_in_one(config: Path) -> None:
-    words = options(config, "spread", "train.micro_batch_size=1")
+    words = options(config, "spread", ADVERSARIAL, "train.micro_batch_size=1")
     merge_under_fsdp(config, *words, "train.steps=3", "samples.every=2")
     merge_under_fsdp(config, *words, "--overwrite")  # goes on from step 3
     spread = config.parent / "spread" / "merged.safetensors"
@@ -64,7 +45,7 @@ def test_spread_over_two_processes_it_trains_as_in_one(config: Path) -> None:
     assert len(list((state / "pytorch_model_fsdp_0").glob("*.distcp"))) == 2  # a file a process
     assert (spread.with_suffix("") / "samples" / "step-00000002.png").is_file()
 
-    one = run_merge(config, *options(config, "one"))
+    one = run_merge(config, *options(config, "one", ADVERSARIAL))
     for ours, theirs in zip(statistics(spread), statistics(one), strict=True):
         for kind in ("score", "discriminator", "gradient_norm"):
             assert ours[kind] == pytest.approx(theirs[kind], rel=1e-3)
@@ -102,6 +83,13 @@ def test_what_cannot_be_spread_is_refused(said: dict, message: str) -> None:
     refuse_unfit(Train(batch_size=4), FSDP)
     with pytest.raises(DmmError, match=message):
         refuse_unfit(Train(**{"batch_size": 4, **said}), FSDP)
+
+
+def test_more_processes_than_pairs_are_refused() -> None:
+    alone = SimpleNamespace(distributed_type=DistributedType.MULTI_CPU, num_processes=3)
+    refuse_unfit(Train(batch_size=3), alone)
+    with pytest.raises(DmmError, match="A `batch_size` of 2 is less than a pair for each of the 3"):
+        refuse_unfit(Train(batch_size=2), alone)
 
 
 def test_other_ways_to_spread_are_refused() -> None:

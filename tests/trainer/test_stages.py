@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from dmm.errors import DmmError
 from dmm.merged import read_styles
-from tests.trainer.merging import command, run_merge, saved_student, statistics, write_models
-from tests.trainer.test_merge import ENVIRONMENT, ROOT, assert_same
+from tests.trainer.merging import (
+    assert_same,
+    command,
+    on_pictures,
+    run_merge,
+    saved_student,
+    statistics,
+    write_models,
+)
+from tests.trainer.processes import killed
 from trainer.batches import TrainingBatches
 from trainer.config_file import load_config
 from trainer.ingredients import open_ingredients
@@ -88,21 +95,48 @@ def test_each_style_sees_what_its_teacher_painted_and_nothing_else(config: Path)
     assert seen == {style: {0, 1, 2, 3} for style in range(3)}
 
 
+def test_a_share_of_the_samples_is_own_and_the_rest_is_for_all(config: Path) -> None:
+    loaded = load_config(config)
+    stage = open_stages(loaded)[1]
+    prepared = prepare(open_ingredients(loaded), stage, torch.device("cpu"), torch.float32)
+    batches = TrainingBatches(
+        prepared.examples,
+        prepared.student_text,
+        prepared.teacher_text,
+        PairPlan(3, 6, teachers_per_sample=None),  # two samples a step, seen by all three
+        own=0.25,
+        caption_dropout=0,
+        seed=0,
+    )
+    painters = {
+        tuple(examples.latent(row).flatten().tolist()): style
+        for style, examples in prepared.examples.items()
+        for row in range(len(examples))
+    }
+    kinds = []
+    for step in range(100):
+        (batch,) = batches[step]
+        painted_by = [painters[tuple(latent.flatten().tolist())] for latent in batch.latents]
+        for sample in range(2):
+            kinds.append(tuple(painted_by[sample::2]))
+    own = kinds.count((0, 1, 2))
+    shared = [kinds.count((style,) * 3) for style in range(3)]
+    assert own + sum(shared) == len(kinds) == 200
+    assert 30 < own < 70
+    assert all(30 < count < 70 for count in shared)
+
+
+def test_own_pictures_need_teachers_who_paint(config: Path) -> None:
+    with pytest.raises(DmmError, match="`own` is for what the teachers paint"):
+        load_config(config, [*on_pictures(config), "data.own=0.5"])
+
+
 CHANGES = (60, 150)  # to the disk: from about where the second stage paints to the end
 
 
 def test_killed_in_the_second_stage_it_ends_with_the_same_bits(config: Path, merged: Path) -> None:
     output = config.parent / "killed" / "merged.safetensors"
-    words = [str(config), f"output={output}"]
-    moments = [random.randint(*CHANGES) for _ in range(3)]
-    print("moments", moments)  # pytest shows it where this fails
-    for moment in moments:
-        subprocess.run(
-            [sys.executable, "-m", "tests.trainer.kill_merge", str(moment), *words],
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT,
-        )
+    killed([random.randint(*CHANGES) for _ in range(3)], config, f"output={output}")
     run_merge(config, f"output={output}")
     assert_same(output, merged)
     assert statistics(second(output)) == statistics(second(merged))

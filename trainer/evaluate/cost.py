@@ -84,7 +84,9 @@ def _stages(recipe: Mapping[str, Any]) -> list[_Stage]:
         stages = [_Stage(train["steps"], train["batch_size"], sharing, _painted(painting, count))]
         second = config.get("synthesised")
         if second:
-            painted = _painted(second["painting"], count)
+            again = [second["prompts"], second["painting"]] == [data["prompts"], painting]
+            known = again and painting["pictures_per_teacher"]  # or else they shared the prompts
+            painted = 0 if known else _painted(second["painting"], count)
             stages.append(_Stage(second["steps"], second["batch_size"], 1, painted))
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
         return []

@@ -22,7 +22,7 @@ from trainer.evaluate.exhibits import Exhibits, collect
 from trainer.evaluate.extractors import INCEPTION, Extractor, open_extractor
 from trainer.evaluate.features import check_counts, extract, figure_name
 from trainer.evaluate.measure import Distances, Matrix, measure
-from trainer.evaluate.painting import Painting, Paintings, PictureSet, Studio, latent_shape
+from trainer.evaluate.painting import Commission, Painting, Paintings, PictureSet, latent_shape
 from trainer.evaluate.prompts import open_prompts
 from trainer.evaluate.scores import Score, mean_score, open_scores
 from trainer.painting import PaintSettings
@@ -128,15 +128,15 @@ def evaluate(
     """
     state = PartialState(cpu=not torch.cuda.is_available())
     contestants = open_contestants(merged, teachers, config)
-    studio = _studio(contestants, settings, state.device)
+    commission = _commission(contestants, settings, state.device)
     extractor = open_extractor(settings.features, state.device, settings.weights)
-    check_counts([studio.pictures], extractor, settings.components)
+    check_counts([commission.pictures], extractor, settings.components)
     scores = open_scores(settings.scores, state.device) if state.is_main_process else {}
 
     began = time.monotonic()
-    paintings = _paint(contestants, studio, state.is_main_process)
-    exhibits = collect(contestants, studio, paintings.teachers, settings.columns)
-    features = _features(paintings, extractor, studio.folder, state.is_main_process)
+    paintings = _paint(contestants, commission, state.is_main_process)
+    exhibits = collect(contestants, commission, paintings.teachers, settings.columns)
+    features = _features(paintings, extractor, commission.folder, state.is_main_process)
     if not state.is_main_process:
         return None
     evaluation = Evaluation(
@@ -160,9 +160,9 @@ def evaluate(
         recipe=contestants.styles.recipe,
         how={
             "prompts": settings.prompts.name,
-            "different prompts": len(studio.prompts),
-            "pictures a set": studio.pictures,
-            "size": list(studio.settings.resolution),
+            "different prompts": len(commission.prompts),
+            "pictures a set": commission.pictures,
+            "size": list(commission.settings.resolution),
             "sampler": "DPM-Solver++ 2M",
             "steps": settings.steps,
             "guidance": settings.guidance,
@@ -178,11 +178,11 @@ def evaluate(
     return evaluation, exhibits
 
 
-def _studio(contestants: Contestants, settings: Settings, device: torch.device) -> Studio:
+def _commission(contestants: Contestants, settings: Settings, device: torch.device) -> Commission:
     checkpoint = contestants.checkpoint
     prompts = open_prompts(settings.prompts)
     size = picture_size(settings.size, checkpoint.metadata.get("modelspec.resolution", ""))
-    return Studio(
+    return Commission(
         prompts=prompts,
         pictures=settings.pictures or len(prompts),
         settings=PaintSettings(
@@ -200,8 +200,8 @@ def _studio(contestants: Contestants, settings: Settings, device: torch.device) 
     )
 
 
-def _paint(contestants: Contestants, studio: Studio, show: bool) -> Paintings:
-    painting = Painting(contestants, studio)
+def _paint(contestants: Contestants, commission: Commission, show: bool) -> Paintings:
+    painting = Painting(contestants, commission)
     with tqdm(total=painting.count, desc="Painting", unit="set", disable=not show) as bar:
         for number, what in enumerate(painting.steps()):
             bar.update(number - bar.n)

@@ -18,7 +18,7 @@ from dmm.mixes import format_mix
 from dmm.resolving import resolve
 from trainer.cache import Examples, refuse_not_finite
 from trainer.evaluate.contestants import Contestants
-from trainer.evaluate.painting import PictureSet, Studio
+from trainer.evaluate.painting import Commission, PictureSet
 from trainer.sampling import sample_latents, sdxl_time_ids
 from trainer.shards import Batch, Shards, batched, compute
 from trainer.text import TextEncoders
@@ -65,7 +65,7 @@ class Exhibits:
 
 
 def collect(
-    contestants: Contestants, studio: Studio, teachers: Sequence[PictureSet], columns: int
+    contestants: Contestants, commission: Commission, teachers: Sequence[PictureSet], columns: int
 ) -> Exhibits:
     """Paints the merged checkpoint's exhibits; the teachers' are the first of their first set.
 
@@ -73,7 +73,7 @@ def collect(
         columns: how many prompts are shown, from all over the file.
     """
     names = contestants.names
-    different = min(len(studio.prompts), studio.pictures)
+    different = min(len(commission.prompts), commission.pictures)
     columns = min(columns, different)
     numbers = [column * different // columns for column in range(columns)]
     styles = [[Wish(_blend(name), number) for number in numbers] for name in names]
@@ -85,11 +85,13 @@ def collect(
 
     wishes = list(dict.fromkeys([*itertools.chain(*styles, no_style, *strips, pairs)]))
     painted = PictureSet(
-        Examples([_paint(contestants, studio, wishes)]), contestants.checkpoint, studio.device
+        Examples([_paint(contestants, commission, wishes)]),
+        contestants.checkpoint,
+        commission.device,
     )
     pictures = dict(zip(wishes, painted.pictures(range(len(wishes))), strict=True))
     exhibits = Exhibits(
-        prompts=[studio.prompts.captions[number] for number in numbers],
+        prompts=[commission.prompts.captions[number] for number in numbers],
         teachers=[list(one.pictures(numbers)) for one in teachers],
         students=[[pictures[wish] for wish in row] for row in styles],
         no_style=[pictures[wish] for wish in no_style],
@@ -118,26 +120,26 @@ def _journeys(names: Sequence[str]) -> list[tuple[str, str]]:
     return journeys[:MOST_STRIPS]
 
 
-def _paint(contestants: Contestants, studio: Studio, wishes: Sequence[Wish]) -> Shards:
-    checkpoint, settings = contestants.checkpoint, studio.settings
-    text = TextEncoders(checkpoint, None, studio.device)
+def _paint(contestants: Contestants, commission: Commission, wishes: Sequence[Wish]) -> Shards:
+    checkpoint, settings = contestants.checkpoint, commission.settings
+    text = TextEncoders(checkpoint, None, commission.device)
 
     @functools.cache
     def unet() -> UNet2DConditionModel:
-        return checkpoint.load_unet(studio.dtype).to(studio.device)
+        return checkpoint.load_unet(commission.dtype).to(commission.device)
 
     def paint(rows: range) -> Iterator[Batch]:
-        for batch in batched(rows, studio.batch_size):
+        for batch in batched(rows, commission.batch_size):
             some = [wishes[row] for row in batch]
             vectors = torch.stack([_vector(contestants, wish.mix) for wish in some])
             if settings.guidance != 1:  # a row for each half of the UNet's batch
                 vectors = torch.cat([vectors, vectors])
-            prompts = [studio.prompts.captions[wish.prompt] for wish in some]
+            prompts = [commission.prompts.captions[wish.prompt] for wish in some]
             with styled(unet(), vectors) as painting:
                 latents = sample_latents(
                     painting,
-                    text.encode(prompts).to(studio.device, studio.dtype),
-                    text.encode([settings.negative]).to(studio.device, studio.dtype),
+                    text.encode(prompts).to(commission.device, commission.dtype),
+                    text.encode([settings.negative]).to(commission.device, commission.dtype),
                     shape=settings.shape,
                     seeds=[settings.seed + wish.prompt for wish in some],
                     steps=settings.steps,
@@ -150,16 +152,16 @@ def _paint(contestants: Contestants, studio: Studio, wishes: Sequence[Wish]) -> 
 
     made_from = {
         "unet": checkpoint.sha256,
-        "wishes": [[mix, studio.prompts.captions[number], number] for mix, number in wishes],
+        "wishes": [[mix, commission.prompts.captions[number], number] for mix, number in wishes],
         "settings": vars(settings),
-        "dtype": str(studio.dtype),
+        "dtype": str(commission.dtype),
     }
     shards = compute(
-        studio.folder,
+        commission.folder,
         "exhibits",
         made_from,
         count=len(wishes),
-        line=lambda row: {"caption": studio.prompts.captions[wishes[row].prompt]},
+        line=lambda row: {"caption": commission.prompts.captions[wishes[row].prompt]},
         batches=paint,
         rows_per_shard=32,
     )

@@ -20,7 +20,7 @@ class Gaussian:
     def of(cls, features: Tensor) -> Gaussian:
         """Fits features [n, d], two at the least; the covariance is the unbiased one."""
         features = features.double()
-        return cls(features.mean(dim=0), features.T.cov())
+        return cls(features.mean(dim=0), torch.atleast_2d(features.T.cov()))
 
     @cached_property
     def root(self) -> Tensor:

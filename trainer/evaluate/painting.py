@@ -24,7 +24,7 @@ from trainer.text import TextEncoders
 
 
 @dataclass(frozen=True)
-class Studio:
+class Commission:
     """What painting needs beside the painter.
 
     Attributes:
@@ -96,8 +96,8 @@ class Painting:
     Iterate over `steps`, which tells before each what comes, then take `paintings`.
     """
 
-    def __init__(self, contestants: Contestants, studio: Studio) -> None:
-        self._contestants, self._studio = contestants, studio
+    def __init__(self, contestants: Contestants, commission: Commission) -> None:
+        self._contestants, self._commission = contestants, commission
         self.paintings = Paintings([], [], [])
 
     @property
@@ -106,9 +106,9 @@ class Painting:
         return 3 * len(self._contestants.rows)
 
     def steps(self) -> Iterator[str]:
-        contestants, studio = self._contestants, self._studio
-        first = studio.settings
-        second = replace(first, seed=first.seed + studio.pictures)
+        contestants, commission = self._contestants, self._commission
+        first = commission.settings
+        second = replace(first, seed=first.seed + commission.pictures)
         sets = self.paintings
         for name, teacher in zip(contestants.names, contestants.teachers, strict=True):
             for where, settings in ((sets.teachers, first), (sets.again, second)):
@@ -119,29 +119,31 @@ class Painting:
             sets.students.append(self._set(contestants.student, row, second))
 
     def _set(self, teacher: Teacher, style: int, settings: PaintSettings) -> PictureSet:
-        studio = replace(self._studio, settings=settings)
-        return paint_set(teacher, style, studio, self._contestants.checkpoint)
+        commission = replace(self._commission, settings=settings)
+        return paint_set(teacher, style, commission, self._contestants.checkpoint)
 
 
-def paint_set(teacher: Teacher, style: int, studio: Studio, spare: Checkpoint) -> PictureSet:
+def paint_set(
+    teacher: Teacher, style: int, commission: Commission, spare: Checkpoint
+) -> PictureSet:
     """Paints one set, or finds it in the cache.
 
     Args:
         spare: whose VAE serves where the painter has none: pruned teachers are used with another's.
     """
-    text = TextEncoders(teacher.checkpoint, teacher.clip_skip, studio.device)
+    text = TextEncoders(teacher.checkpoint, teacher.clip_skip, commission.device)
     examples = paint_latents(
         [Painter(teacher, style, text)],
-        studio.prompts,
-        [studio.settings],
-        studio.folder,
-        pictures_per_teacher=studio.pictures,
-        device=studio.device,
-        dtype=studio.dtype,
-        batch_size=studio.batch_size,
+        commission.prompts,
+        [commission.settings],
+        commission.folder,
+        pictures_per_teacher=commission.pictures,
+        device=commission.device,
+        dtype=commission.dtype,
+        batch_size=commission.batch_size,
     )
     has_vae = teacher.checkpoint.vae_config is not None
-    return PictureSet(examples, teacher.checkpoint if has_vae else spare, studio.device)
+    return PictureSet(examples, teacher.checkpoint if has_vae else spare, commission.device)
 
 
 def latent_shape(checkpoint: Checkpoint, size: tuple[int, int]) -> tuple[int, int, int]:

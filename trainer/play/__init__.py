@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from trainer.play import page
-from trainer.play.painter import Painter
-from trainer.studio import Studio
+from dmm.errors import DmmError
 
 
 def play(merged: Path, pictures: Path, *, port: int | None = None, browser: bool = True) -> None:
@@ -19,8 +19,17 @@ def play(merged: Path, pictures: Path, *, port: int | None = None, browser: bool
         browser: open the page there as well.
 
     Raises:
-        DmmError: the file cannot be read, or has no styles.
+        DmmError: gradio is not installed, or the file cannot be read or has no styles.
     """
+    if find_spec("gradio") is None:
+        raise DmmError(
+            "The page is made by the package gradio, which this Python does not have. Install it: "
+            f"{sys.executable} -m pip install gradio"
+        )
+    from trainer.play import page
+    from trainer.play.painter import Painter
+    from trainer.studio import Studio
+
     painter = Painter(Studio(merged), merged.stem, pictures)
     page.build(painter).queue().launch(
         server_name="127.0.0.1",
