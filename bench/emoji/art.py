@@ -9,6 +9,7 @@ weights trained on all of them are to be shared as OpenMoji is.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,10 +25,13 @@ HELD_OUT = 10  # every tenth concept
 BLANK = ("white large square", "NEW button")  # in one set or another, on white
 
 
-def draw(folder: Path, size: int = 64) -> list[str]:
+def draw(folder: Path, wanted: Collection[str] | None = None, size: int = 64) -> list[str]:
     """Draws every concept that all eight sets have; gives the styles' names.
 
     Pictures that are there already are kept.
+
+    Args:
+        wanted: captions; None = all.
     """
     packages = art.fetch_packages(folder / "packages", PACKAGES)
     openmoji = packages["openmoji"]
@@ -43,7 +47,9 @@ def draw(folder: Path, size: int = 64) -> list[str]:
     shared = [
         points
         for points, caption in captions.items()
-        if caption not in BLANK and all(points in drawn for drawn in sets.values())
+        if caption not in BLANK
+        and (wanted is None or caption in wanted)
+        and all(points in drawn for drawn in sets.values())
     ]
     with tqdm(total=len(sets) * len(shared), desc="Drawing", unit="picture") as bar:
         for style, drawn in sets.items():

@@ -37,6 +37,13 @@ class Contest:
     def styles(self) -> list[str]:
         return list(self.teachers)
 
+    def work(self, name: str) -> Path:
+        """A folder for what one method makes of these styles by this seed."""
+        words = name.replace(", ", "-").replace(" ", "-")
+        folder = self.folder / f"{len(self.styles)}-styles" / words / str(self.seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     @cached_property
     def opened_base(self) -> Checkpoint:
         return open_checkpoint(self.base)
@@ -71,6 +78,8 @@ class Entry:
         change: what it takes to paint in a style, given its number; None where styles cannot be
             changed.
         seconds, samples, unet_evaluations: what making it took; see `trainer.evaluate.cost.Cost`.
+        painting_evaluations: those among them that went into painting the data.
+        peak_bytes: the most memory that making it took, where that was measured.
         config: what it was made with.
     """
 
@@ -80,6 +89,8 @@ class Entry:
     seconds: float = 0.0
     samples: int = 0
     unet_evaluations: int = 0
+    painting_evaluations: int = 0
+    peak_bytes: int | None = None
     config: Mapping[str, Any] | None = None
 
 

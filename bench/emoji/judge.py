@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +14,13 @@ import torch
 from torch import Tensor
 
 from bench.emoji.contest import Artist, Contest, Entry, as_teacher
+from bench.emoji.probes import StyleProbe, concept_accuracy, style_accuracy
 from trainer.evaluate.components import Components
 from trainer.evaluate.extractors import Extractor
 from trainer.evaluate.features import check_counts, extract
 from trainer.evaluate.frechet import Gaussian, frechet_distance
 from trainer.evaluate.kernel import kernel_distance
-from trainer.evaluate.painting import Studio, latent_shape, paint_set
+from trainer.evaluate.painting import Commission, PictureSet, latent_shape, paint_set
 from trainer.evaluate.prompts import Texts, open_prompts
 from trainer.painting import PaintSettings
 
@@ -35,25 +35,33 @@ class Marks:
     """Of one method on one set of prompts.
 
     Attributes:
-        trace: of the Frechet matrix.
+        distances: the diagonal of the Frechet matrix.
         kernel: KID on the diagonal, the mean over styles.
+        style: share of pictures that a probe takes for the style they should be in.
+        concept: share of pictures whose nearest among the teacher's is of the same prompt.
     """
 
-    trace: float
+    distances: list[float]
     kernel: float
+    style: float
+    concept: float
+
+    @property
+    def trace(self) -> float:
+        return sum(self.distances)
 
 
 class Judge:
     """Compares with each teacher's first set, which is painted and looked at once."""
 
     def __init__(self, contest: Contest, extractor: Extractor, device: torch.device) -> None:
-        self._contest, self._extractor, self._device = contest, extractor, device
+        self._contest, self.extractor, self._device = contest, extractor, device
         size = contest.size
         check_counts([size.seen, size.unseen], extractor, size.components)
 
     def seen(self, entry: Entry) -> Marks:
         """By the prompts that the teachers were trained on."""
-        return self._marks(entry, self._seen)
+        return self._marks(entry, self.panel)
 
     def unseen(self, entry: Entry) -> Marks:
         """By other prompts."""
@@ -73,14 +81,15 @@ class Judge:
         return statistics.median(seconds)
 
     @cached_property
-    def _seen(self) -> _Panel:
-        return self._panel(self._contest.seen, self._contest.size.seen)
+    def panel(self) -> Panel:
+        """By the prompts that the teachers were trained on."""
+        return self._painted(self._contest.seen, self._contest.size.seen)
 
     @cached_property
-    def _unseen(self) -> _Panel:
-        return self._panel(self._contest.unseen, self._contest.size.unseen)
+    def _unseen(self) -> Panel:
+        return self._painted(self._contest.unseen, self._contest.size.unseen)
 
-    def _panel(self, prompts: Path, pictures: int) -> _Panel:
+    def _painted(self, prompts: Path, pictures: int) -> Panel:
         size, base = self._contest.size, self._contest.opened_base
         settings = PaintSettings(
             shape=latent_shape(base, RESOLUTION),
@@ -89,7 +98,7 @@ class Judge:
             guidance=size.guidance,
             seed=FIRST_SEED,
         )
-        studio = Studio(
+        commission = Commission(
             prompts=open_prompts(prompts),
             pictures=pictures,
             settings=settings,
@@ -99,42 +108,54 @@ class Judge:
             batch_size=BATCH,
         )
         artists = [Artist(as_teacher(checkpoint)) for checkpoint in self._contest.opened.values()]
-        features = [self._features(artist, studio) for artist in artists]
+        features = [self.features(artist, commission) for artist in artists]
         reduce = None
         if size.components is not None:
             reduce = Components.of(torch.cat(features), size.components)
-        return _Panel(studio, features, reduce)
+        return Panel(commission, features, reduce)
 
-    def _marks(self, entry: Entry, panel: _Panel) -> Marks:
-        sets = [self._features(artist, self._again(panel.studio)) for artist in entry.artists]
+    def _marks(self, entry: Entry, panel: Panel) -> Marks:
+        sets = [self.features(artist, self.again(panel.commission)) for artist in entry.artists]
         distances = [
             frechet_distance(panel.gaussian(features), reference)
             for features, reference in zip(sets, panel.references, strict=True)
         ]
-        kernels = [
-            kernel_distance(features, reference, panel.texts)
-            for features, reference in zip(sets, panel.features, strict=True)
-        ]
-        return Marks(sum(distances), fmean(kernels))
+        pairs, prompts = list(zip(sets, panel.features, strict=True)), panel.texts
+        return Marks(
+            distances,
+            kernel=fmean(kernel_distance(ours, theirs, prompts) for ours, theirs in pairs),
+            style=style_accuracy(panel.probe, sets),
+            concept=fmean(concept_accuracy(ours, theirs, prompts) for ours, theirs in pairs),
+        )
 
-    def _again(self, studio: Studio) -> Studio:
+    def again(self, commission: Commission) -> Commission:
         """The same prompts from noise of the contest's seed, past that of the first sets."""
-        seed = FIRST_SEED + (self._contest.seed + 1) * studio.pictures
-        return replace(studio, settings=replace(studio.settings, seed=seed))
+        seed = FIRST_SEED + (self._contest.seed + 1) * commission.pictures
+        return replace(commission, settings=replace(commission.settings, seed=seed))
 
-    def _features(self, artist: Artist, studio: Studio) -> Tensor:
+    def painted(self, artist: Artist, commission: Commission) -> PictureSet:
+        """What an artist paints, or has painted before."""
         if artist.words:
-            reworded = [caption + artist.words for caption in studio.prompts.captions]
-            studio = replace(studio, prompts=Texts(reworded))
-        painted = paint_set(artist.teacher, artist.style, studio, self._contest.opened_base)
-        return extract(painted, self._extractor, studio.folder)
+            reworded = [caption + artist.words for caption in commission.prompts.captions]
+            commission = replace(commission, prompts=Texts(reworded))
+        return paint_set(artist.teacher, artist.style, commission, self._contest.opened_base)
+
+    def features(self, artist: Artist, commission: Commission) -> Tensor:
+        """Of what an artist paints, [n, d]."""
+        return extract(self.painted(artist, commission), self.extractor, commission.folder)
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """The teachers' first sets by one file of prompts."""
+class Panel:
+    """The teachers' first sets by one file of prompts.
 
-    studio: Studio
+    Attributes:
+        commission: what they painted.
+        features: of each style's pictures, [n, d].
+        reduce: to so many components as the distances are taken of; None = all features.
+    """
+
+    commission: Commission
     features: list[Tensor]
     reduce: Components | None
 
@@ -142,12 +163,15 @@ class _Panel:
     def references(self) -> list[Gaussian]:
         return [self.gaussian(features) for features in self.features]
 
+    @cached_property
+    def probe(self) -> StyleProbe:
+        return StyleProbe(self.features)
+
     @property
     def texts(self) -> list[str]:
         """The prompt of each picture of a set."""
-        captions, count = self.studio.prompts.captions, self.studio.pictures
+        captions, count = self.commission.prompts.captions, self.commission.pictures
         return (captions * math.ceil(count / len(captions)))[:count]
 
     def gaussian(self, features: Tensor) -> Gaussian:
         return Gaussian.of(self.reduce(features) if self.reduce else features)
-

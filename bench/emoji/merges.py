@@ -1,16 +1,17 @@
-"""Methods that train: our merge, the paper's recipe, and the authors' code's."""
+"""Methods that train: ours, the paper's recipe, the authors' code's, and styles added later."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bench.emoji.contest import Artist, Contest, Entry
+from bench.timing import watched
 from dmm.merged import read_styles
 from dmm.resolving import resolve
 from trainer.checkpoint import open_checkpoint
@@ -19,58 +20,115 @@ from trainer.teachers import Teacher
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"
 
-Recipe = Mapping[str, Any]
-"""Keys of `train:` that differ from what all merges share, and `second` for the second stage."""
 
-AUTHORS: Recipe = {
+@dataclass(frozen=True)
+class Recipe:
+    """What one merge does otherwise than the others.
+
+    Attributes:
+        train: keys of that section.
+        own: the share of samples that a style takes from what its own teacher paints.
+        second: whether it is fine-tuned on that in a second stage.
+        share: of the steps that the others have.
+    """
+
+    train: Mapping[str, Any] = field(default_factory=dict)
+    own: float = 0.0
+    second: bool = False
+    share: float = 1.0
+
+
+AUTHORS = {
     "start_from": "base",
     "teachers_per_sample": 1,
     "teachers_per_step": None,
     "feature_weight": 0.001,
     "adversarial_weight": 0,
 }
-RECIPES: dict[str, Recipe] = {
+OURS = {
+    "start_from": "average",
+    "teachers_per_sample": None,
+    "feature_weight": 0.001,
+    "adversarial_weight": 0,
+    "schedule": "cosine",
+}
+RECIPES = {
     # The paper's table 1, from the top down; the second line is what the authors' code does.
-    "paper, score alone": {**AUTHORS, "feature_weight": 0},
-    "authors": AUTHORS,
-    "paper, one stage": {**AUTHORS, "adversarial_weight": 0.01},
-    "paper": {**AUTHORS, "adversarial_weight": 0.01, "second": True},
-    "dmm": {
-        "start_from": "average",
-        "teachers_per_sample": None,
-        "feature_weight": 0.001,
-        "adversarial_weight": 0,
-        "schedule": "cosine",
-    },
+    "paper, score alone": Recipe({**AUTHORS, "feature_weight": 0}),
+    "authors": Recipe(AUTHORS),
+    "paper, one stage": Recipe({**AUTHORS, "adversarial_weight": 0.01}),
+    "paper": Recipe({**AUTHORS, "adversarial_weight": 0.01}, second=True),
+    # From there to ours, one thing after the other.
+    "authors, from the average": Recipe({**AUTHORS, "start_from": "average"}),
+    "dmm, on all pictures": Recipe(OURS),
+    "dmm, on their own pictures": Recipe(OURS, own=1.0),
+    "dmm": Recipe(OURS, own=0.5),
+    "dmm, a fifth of the steps": Recipe(OURS, own=0.5, share=0.2),
 }
 
 
 def merge(contest: Contest, folder: Path, recipe: Recipe) -> Entry:
     """Merges by the trainer's own command, which goes on where it was stopped."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "merge.yaml"
     output = folder / "merged.safetensors"
-    config.write_text(yaml.safe_dump(_config(contest, output, recipe)), encoding="utf-8")
-    subprocess.run([sys.executable, str(RUN), "merge", str(config)], check=True)
+    peak = _run("merge", _config(contest, output, recipe, contest.base, contest.styles))
+    return _entry(contest, [output], peak)
 
+
+def extended(contest: Contest, folder: Path, regularization: bool) -> Entry:
+    """Half of the styles in one merge, the others added to it in another (paper, section 3.5).
+
+    Args:
+        regularization: whether the first merge teaches the second its styles.
+    """
+    half, output = folder / "half.safetensors", folder / "merged.safetensors"
+    count = len(contest.styles) // 2
+    # The second starts as the first ended, which no average of teachers could stand for.
+    further = {**OURS, "start_from": "base", "regularization": regularization}
+    recipes = RECIPES["dmm"], Recipe(further, own=RECIPES["dmm"].own)
+    first = _config(contest, half, recipes[0], contest.base, contest.styles[:count])
+    second = _config(contest, output, recipes[1], half, contest.styles[count:])
+    peaks = [_run("merge", config) for config in (first, second)]
+    return _entry(contest, [half, output], max(peaks))
+
+
+def _entry(contest: Contest, merges: list[Path], peak: int) -> Entry:
+    """The last of some merges, each of which goes on from the one before."""
+    output = merges[-1]
     styles, checkpoint = read_styles(output), open_checkpoint(output)
-    rows = tuple(range(len(styles.names)))
-    student = Teacher(checkpoint, checkpoint.prediction_type, None, rows, styles.prompts)
-    cost = cost_of(styles.recipe, output, [output], [])
+    rows = [styles.names.index(name) for name in contest.styles]
+    student = Teacher(checkpoint, checkpoint.prediction_type, None, tuple(rows), styles.prompts)
+    costs = [cost_of(read_styles(path).recipe, path, [path], []) for path in merges]
+    evaluations = sum(cost.unet_evaluations or 0 for cost in costs)
     return Entry(
         [Artist(student, row) for row in rows],
         [output],
-        change=lambda row: resolve(styles, {styles.names[row]: 1.0}),
-        seconds=cost.seconds or 0.0,
-        samples=cost.samples or 0,
-        unet_evaluations=cost.unet_evaluations or 0,
+        change=lambda row: resolve(styles, {contest.styles[row]: 1.0}),
+        seconds=sum(cost.seconds or 0 for cost in costs),
+        samples=sum(cost.samples or 0 for cost in costs),
+        unet_evaluations=evaluations,
+        painting_evaluations=evaluations - 2 * sum(cost.pairs or 0 for cost in costs),
+        peak_bytes=peak,
         config={key: value for key, value in styles.recipe["config"].items() if value},
     )
 
 
-def _config(contest: Contest, output: Path, recipe: Recipe) -> dict[str, Any]:
+def _run(command: str, config: Mapping[str, Any]) -> int:
+    """Runs the trainer, or goes on with it; gives the most memory that it ever had, in bytes."""
+    output = Path(config["output"])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    said, seen = output.with_suffix(".yaml"), output.with_suffix(".peak")
+    said.write_text(yaml.safe_dump(config), encoding="utf-8")
+    before = int(seen.read_text(encoding="utf-8")) if seen.exists() else 0
+    peak = max(before, watched([sys.executable, str(RUN), command, str(said)]))
+    seen.write_text(str(peak), encoding="utf-8")
+    return peak
+
+
+def _config(
+    contest: Contest, output: Path, recipe: Recipe, base: Path, styles: list[str]
+) -> dict[str, Any]:
     size = contest.size
-    train = {key: value for key, value in recipe.items() if key != "second"}
+    steps = round(size.steps * recipe.share)
     painting = {
         "pictures_per_teacher": size.painted,
         "steps": size.sampling_steps,
@@ -85,26 +143,27 @@ def _config(contest: Contest, output: Path, recipe: Recipe) -> dict[str, Any]:
         "batch_size": min(10, size.batch_size),
     }
     return {
-        "base": str(contest.base),
-        "teachers": [{"path": str(path), "name": name} for name, path in contest.teachers.items()],
+        "base": str(base),
+        "teachers": [{"path": str(contest.teachers[name]), "name": name} for name in styles],
         "output": str(output),
         "data": {
             "prompts": str(contest.seen),
+            "own": recipe.own,
             "resolution": 64,
             "workers": 0,
             "painting": painting,
             "cache": str(contest.folder / "cache"),
         },
         "train": {
-            "steps": size.steps,
+            "steps": steps,
             "batch_size": size.batch_size,
             "learning_rate": size.learning_rate,
-            "warmup_steps": size.warmup,
+            "warmup_steps": min(size.warmup, steps // 5),
             "seed": contest.seed,
-            "save_every": max(1, size.steps // 10),
-            **train,
+            "save_every": max(1, steps // 10),
+            **recipe.train,
         },
-        "synthesised": second if recipe.get("second") else None,
+        "synthesised": second if recipe.second else None,
         "samples": {
             "steps": size.sampling_steps,
             "guidance": size.guidance,

@@ -11,7 +11,7 @@ import torch
 from bench.emoji import baselines
 from bench.emoji.contest import Contest, Entry
 from bench.emoji.judge import Judge
-from bench.emoji.merges import RECIPES, merge
+from bench.emoji.merges import RECIPES, extended, merge
 
 Method = Callable[[Contest, Path, Judge], Entry]
 """Makes an entry in a folder of its own; run again after a stop it goes on there."""
@@ -33,6 +33,8 @@ def methods(contest: Contest) -> dict[str, Method]:
             for rank in contest.size.ranks
         },
         **{name: _alone(partial(merge, recipe=recipe)) for name, recipe in RECIPES.items()},
+        "dmm, extended": _alone(partial(extended, regularization=True)),
+        "dmm, extended freely": _alone(partial(extended, regularization=False)),
     }
 
 

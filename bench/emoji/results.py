@@ -1,32 +1,22 @@
-"""The figures that were obtained, one JSON object a line, and the table made of them."""
+"""The figures that were obtained, one JSON object a line, and the tables made of them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from bench.emoji.intervals import Estimate
 from trainer.evaluate.report import over_floor
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 Result = dict[str, Any]
-
-COLUMNS = {
-    "method": "---",
-    "trace": "---:",
-    "to the floor": "---:",
-    "unseen": "---:",
-    "KID × 1000": "---:",
-    "UNet evaluations": "---:",
-    "seconds": "---:",
-    "MB": "---:",
-    "change of style": "---:",
-}
+Row = Sequence[str]
 
 
 def read_results(path: Path) -> list[Result]:
@@ -51,40 +41,119 @@ def add_result(path: Path, result: Result) -> None:
     os.replace(partial, path)
 
 
+def write_section(text: str, name: str = "results", path: Path = README) -> None:
+    """Puts Markdown between the marks of that name in the README."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8", newline="\n")
+
+
 def tables(results: Sequence[Result]) -> str:
-    """A Markdown table for each contest: size, number of styles, features and machine."""
-    contests: dict[tuple, list[Result]] = {}
+    """Markdown: what each method reached and cost, style by style, and by the number of styles."""
+    contests = grouped(results, "size", "styles", "features", "device")
+    parts = [_contest(*key, some) for key, some in contests.items()]
+    return "\n".join([*parts, *_by_number(results)])
+
+
+def grouped(results: Iterable[Result], *keys: str) -> dict[tuple, list[Result]]:
+    """Results that agree in some keys, in the order in which they first come."""
+    groups: dict[tuple, list[Result]] = {}
     for result in results:
-        key = (result["size"], result["styles"], result["features"], result["device"])
-        contests.setdefault(key, []).append(result)
-    return "\n".join(_table(*key, some) for key, some in contests.items())
+        groups.setdefault(tuple(result[key] for key in keys), []).append(result)
+    return groups
 
 
-def write_table(results: Sequence[Result], path: Path = README) -> None:
-    """Puts the tables between the marks in the README."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    text = f"{before}{BEGIN}\n\n{tables(results)}\n{END}{after}"
-    path.write_text(text, encoding="utf-8", newline="\n")
+def markdown(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """A table, its first column to the left and the others to the right."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _table(size: str, styles: int, features: str, device: str, results: Sequence[Result]) -> str:
-    rows = [COLUMNS, COLUMNS.values(), *(_row(result) for result in results)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+def _contest(size: str, styles: int, features: str, device: str, results: list[Result]) -> str:
+    by_trace = sorted(
+        grouped(results, "method").items(), key=lambda item: fmean(one["fidt"] for one in item[1])
+    )
+    methods = {method: some for (method,), some in by_trace}
+    names = list(results[0]["fidt_styles"])
     title = f"**{size}**: {styles} styles, {features}, on {device}"
-    return "\n".join([title, "", *lines, ""])
+    reached = markdown(
+        ("method", "runs", "trace", "to the floor", "unseen", "style", "concept", "KID × 1000"),
+        [_reached(method, some) for method, some in methods.items()],
+    )
+    cost = markdown(
+        (
+            *("method", "UNet evaluations", "of them painting", "seconds"),
+            *("memory, MiB", "file, MB", "change of style"),
+        ),
+        [_cost(method, some) for method, some in methods.items()],
+    )
+    apart = markdown(
+        ("method", *names),
+        [
+            (method, *(str(_estimate(some, lambda one, n=n: one["fidt_styles"][n])) for n in names))
+            for method, some in methods.items()
+        ],
+    )
+    return "\n".join(
+        [title, "", reached, "What it cost:", "", cost, "The distance of each style:", "", apart]
+    )
 
 
-def _row(result: Mapping[str, Any]) -> list[str]:
-    interval, change = result["fidt_interval"], result["change_seconds"]
-    return [
-        result["method"],
-        f"{result['fidt']:.1f}" + ("" if interval is None else f" ± {interval:.1f}"),
-        over_floor(result["fidt"] / result["fidt_floor"] - 1),
-        f"{result['fidt_unseen']:.1f}",
-        f"{1000 * result['kid']:.2f}",
-        f"{result['unet_evaluations']:,}",
-        f"{result['seconds']:,.0f}",
-        f"{result['bytes'] / 1e6:,.1f}",
-        "none" if change is None else f"{1000 * change:.2f} ms",
-    ]
+def _reached(method: str, results: list[Result]) -> Row:
+    style, concept = (fmean(one[key] for one in results) for key in ("style", "concept"))
+    ceilings = [fmean(one[f"{key}_ceiling"] for one in results) for key in ("style", "concept")]
+    return (
+        method,
+        str(len(results)),
+        str(_estimate(results, lambda one: one["fidt"])),
+        over_floor(fmean(one["fidt"] / one["fidt_floor"] for one in results) - 1),
+        str(_estimate(results, lambda one: one["fidt_unseen"])),
+        f"{style:.2f} of {ceilings[0]:.2f}",
+        f"{concept:.2f} of {ceilings[1]:.2f}",
+        f"{1000 * fmean(one['kid'] for one in results):.2f}",
+    )
+
+
+def _cost(method: str, results: list[Result]) -> Row:
+    peaks = [one["peak_bytes"] for one in results if one["peak_bytes"]]
+    changes = [one["change_seconds"] for one in results if one["change_seconds"] is not None]
+    return (
+        method,
+        f"{fmean(one['unet_evaluations'] for one in results):,.0f}",
+        f"{fmean(one['painting_evaluations'] for one in results):,.0f}",
+        f"{fmean(one['seconds'] for one in results):,.0f}",
+        f"{max(peaks) / 2**20:,.0f}" if peaks else "",
+        f"{fmean(one['bytes'] for one in results) / 1e6:,.1f}",
+        f"{1000 * fmean(changes):.2f} ms" if changes else "none",
+    )
+
+
+def _by_number(results: Sequence[Result]) -> list[str]:
+    """How the distance of a style grows with their number (paper's rebuttal, table 2)."""
+    tables = []
+    for (size, features, _), some in grouped(results, "size", "features", "device").items():
+        ours = grouped((one for one in some if one["method"] == "dmm"), "styles")
+        if len(ours) < 2:
+            continue
+        rows = [_number(styles, ours[styles,]) for (styles,) in sorted(ours)]
+        columns = ("styles", "runs", "distance of a style", "floor", "style", "UNet evaluations")
+        tables.append(f"**{size}**: dmm, by the number of styles, {features}")
+        tables += ["", markdown(columns, rows)]
+    return tables
+
+
+def _number(styles: int, results: list[Result]) -> Row:
+    style, ceiling = (fmean(one[key] for one in results) for key in ("style", "style_ceiling"))
+    return (
+        str(styles),
+        str(len(results)),
+        str(_estimate(results, lambda one: one["fidt"] / styles)),
+        str(_estimate(results, lambda one: one["fidt_floor"] / styles)),
+        f"{style:.2f} of {ceiling:.2f}",
+        f"{fmean(one['unet_evaluations'] for one in results):,.0f}",
+    )
+
+
+def _estimate(results: Sequence[Mapping[str, Any]], figure) -> Estimate:
+    return Estimate([figure(one) for one in results])

@@ -60,11 +60,11 @@ SIZES = {
         ),
         Size(
             "laptop",
-            steps=300,
+            steps=200,
             batch_size=32,
             warmup=20,
             learning_rate=1e-3,
-            second_steps=60,
+            second_steps=40,
             painted=125,
             seen=125,
             unseen=65,

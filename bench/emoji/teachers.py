@@ -4,14 +4,17 @@
 
 draws the art into FOLDER/art, keeps every tenth concept back (FOLDER/heldout.txt), and trains on
 the others a VAE, a base that has seen all styles without a word about them, and from it a teacher a
-style, into FOLDER/teachers. What is finished is not done again, so the same command goes on after a
-stop. Meant for a GPU; `tiny` only shows that it runs. Needs bench/emoji/requirements.txt.
+style, into FOLDER/teachers. `laptop` takes the demo's base, four teachers and prompts instead, as
+far as all eight sets draw them, and trains the four that are missing; `tiny` only shows that it
+runs. What is finished is not done again, so the same command goes on after a stop. Needs
+bench/emoji/requirements.txt.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,11 +31,13 @@ from dmm.metadata import modelspec
 from dmm.tensors import save_tensors
 from trainer.checkpoint import open_checkpoint
 
-# VAE, base, and each teacher.
+# VAE, base, and each teacher; where the first two are None, they are the demo's.
 SCHEDULES = {
     "tiny": (Schedule(2, 4, 1e-3), Schedule(2, 4, 1e-3), Schedule(2, 4, 1e-3)),
+    "laptop": (None, None, Schedule(350, 32, 1e-3)),
     "gpu": (Schedule(12_000, 64, 1e-3), Schedule(15_000, 256, 5e-4), Schedule(5_000, 256, 3e-4)),
 }
+DEMO = Path(__file__).parents[2] / "demo"
 LICENCE = "CC-BY-SA-4.0"  # OpenMoji's, which all of them have seen
 
 
@@ -43,7 +48,9 @@ def make_teachers(folder: Path, art: dict[str, tuple[Tensor, list[str]]], size: 
         art: by style, pictures [n, 3, 64, 64] in [-1, 1] and their captions.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    widths, (first, second, third) = WIDTHS[size], SCHEDULES[size]
+    if size == "laptop":
+        _copy_demo(folder)
+    widths, (first, second, third) = WIDTHS.get(size), SCHEDULES[size]
     art = {style: (pictures.to(device), captions) for style, (pictures, captions) in art.items()}
     pictures = torch.cat([some for some, _ in art.values()])
     captions = [caption for _, some in art.values() for caption in some]
@@ -55,13 +62,13 @@ def make_teachers(folder: Path, art: dict[str, tuple[Tensor, list[str]]], size: 
         train_vae(vae, pictures, first)
         return vae, _new_denoiser(widths, device)
 
-    vae, untrained = _made(vae_path, train_first, device)
-
     def train_base() -> tuple[AutoencoderKL, Denoiser]:
+        vae, untrained = _made(vae_path, train_first, device)
+        torch.manual_seed(0)  # alike whether the VAE was there before or not
         train_denoiser(untrained, encode(vae, pictures), captions, second, "base")
         return vae, untrained
 
-    _, base = _made(base_path, train_base, device)
+    vae, base = _made(base_path, train_base, device)
     for style, (own, said) in art.items():
 
         def tune(own: Tensor = own, said: list[str] = said, style: str = style):
@@ -70,6 +77,13 @@ def make_teachers(folder: Path, art: dict[str, tuple[Tensor, list[str]]], size: 
             return vae, denoiser
 
         _made(folder / f"{style}.safetensors", tune, device)
+
+
+def _copy_demo(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in (DEMO / "teachers").glob("*.safetensors"):
+        if not (folder / source.name).exists():
+            shutil.copyfile(source, folder / source.name)
 
 
 def read_art(folder: Path, captions: list[str]) -> tuple[Tensor, list[str]]:
@@ -120,16 +134,27 @@ def main() -> None:
     from bench.emoji.art import draw, split  # resvg is needed here alone
 
     folder: Path = arguments.folder
-    styles = draw(folder / "art")
-    known = sorted(
-        path.read_text(encoding="utf-8").strip()
-        for path in (folder / "art" / styles[0]).glob("*.txt")
-    )
-    seen, unseen = split(known)
+    if arguments.size == "laptop":
+        seen, unseen = (_lines(DEMO / name) for name in ("prompts.txt", "heldout.txt"))
+        styles = draw(folder / "art", [*seen, *unseen])
+        drawn = _drawn(folder / "art" / styles[0])
+        seen, unseen = ([one for one in some if one in drawn] for some in (seen, unseen))
+    else:
+        styles = draw(folder / "art")
+        seen, unseen = split(_drawn(folder / "art" / styles[0]))
     for name, captions in (("prompts.txt", seen), ("heldout.txt", unseen)):
         (folder / name).write_text("\n".join(captions) + "\n", encoding="utf-8")
     art = {style: read_art(folder / "art" / style, seen) for style in styles}
     make_teachers(folder / "teachers", art, arguments.size)
+
+
+def _drawn(folder: Path) -> list[str]:
+    """The captions of a style's pictures."""
+    return sorted(path.read_text(encoding="utf-8").strip() for path in folder.glob("*.txt"))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTextModel
 
-from bench.emoji.networks import LATENT, MAX_TOKENS, SCALING_FACTOR, VOCABULARY
+from bench.emoji.networks import LATENT, SCALING_FACTOR
 from trainer.diffusion import TIMESTEPS, Diffusion
 from trainer.text import clip_tokenizer, token_ids
 
@@ -65,7 +65,8 @@ def train_denoiser(
 ) -> None:
     """Trains in place (v-prediction) on latents [n, 16, 8, 8] of unit variance."""
     device, count = latents.device, schedule.batch_size
-    tokenizer = clip_tokenizer(VOCABULARY, MAX_TOKENS)
+    told = denoiser.text_encoder.config
+    tokenizer = clip_tokenizer(told.vocab_size, told.max_position_embeddings)
     ids = token_ids(tokenizer, captions, tokenizer.eos_token_id).to(device)
     empty = token_ids(tokenizer, [""], tokenizer.eos_token_id).to(device)
     diffusion = Diffusion(device)

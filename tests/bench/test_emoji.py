@@ -15,14 +15,16 @@ pytest.importorskip("peft", reason="peft is not installed: see bench/emoji/requi
 
 from bench.emoji import baselines
 from bench.emoji.contest import Contest
-from bench.emoji.results import BEGIN, END, tables, write_table
+from bench.emoji.probes import StyleProbe, concept_accuracy, style_accuracy
+from bench.emoji.regions import seam
+from bench.emoji.results import tables, write_section
 from bench.emoji.sizes import SIZES
 from bench.emoji.teachers import make_teachers
 from trainer.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
-METHODS = ["teachers", "average", "TIES", "LoRA, rank 8", "dmm"]
+METHODS = ["teachers", "average", "TIES", "LoRA, rank 8", "dmm", "dmm, extended"]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("emoji")
 
 
-def run(folder: Path) -> str:
-    """Runs the benchmark on two teachers and gives what it printed."""
-    words = ["--size", "tiny", "--styles", "2", "--results", folder / "results.jsonl", "--methods"]
-    command = [sys.executable, "-m", "bench.emoji", folder, *words, *METHODS]
+def run(folder: Path, module: str = "bench.emoji", *more: str) -> str:
+    """Runs a command of the benchmark on two teachers and gives what it printed."""
+    results = folder / f"{module}.jsonl"
+    words = ["--size", "tiny", "--styles", "2", "--results", results]
+    command = [sys.executable, "-m", module, folder, *words, *more]
     done = subprocess.run(
         list(map(str, command)), cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
     )
@@ -41,13 +44,13 @@ def run(folder: Path) -> str:
     return done.stdout
 
 
-def read(folder: Path) -> dict[str, dict]:
-    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+def read(folder: Path, module: str = "bench.emoji") -> dict[str, dict]:
+    lines = (folder / f"{module}.jsonl").read_text(encoding="utf-8").splitlines()
     return {result["method"]: result for result in map(json.loads, lines)}
 
 
 def test_methods_are_compared(folder: Path) -> None:
-    printed = run(folder)
+    printed = run(folder, "bench.emoji", "--methods", *METHODS)
     results = read(folder)
     assert list(results) == METHODS
     assert all(f"| {method} |" in printed for method in METHODS)
@@ -60,16 +63,71 @@ def test_methods_are_compared(folder: Path) -> None:
     assert results["teachers"]["fidt"] == pytest.approx(results["teachers"]["fidt_floor"])
     assert results["average"]["fidt"] > 2 * results["average"]["fidt_floor"]
     # Student and teacher for each of 3 steps' 8 pairs, and 2 x 4 pictures of 2 guided steps.
+    assert results["dmm"]["painting_evaluations"] == 2 * 4 * 2 * 2
     assert results["dmm"]["unet_evaluations"] == 2 * 3 * 8 + 2 * 4 * 2 * 2
     assert results["dmm"]["config"]["train"]["start_from"] == "average"
     assert results["dmm"]["bytes"] < results["teachers"]["bytes"]
+    assert results["dmm"]["peak_bytes"] > 50 * 2**20
     assert results["average"]["change_seconds"] is None
+    # The probes know the teachers' other pictures, and what is said of each style adds up.
+    assert results["teachers"]["style"] == results["dmm"]["style_ceiling"] > 0.9
+    assert results["teachers"]["concept"] > results["average"]["concept"]
+    assert sum(results["dmm"]["fidt_styles"].values()) == pytest.approx(results["dmm"]["fidt"])
+    # Both merges count, and the second's painting by the first.
+    assert results["dmm, extended"]["unet_evaluations"] > results["dmm"]["unet_evaluations"]
+    assert list(results["dmm, extended"]["fidt_styles"]) == list(results["dmm"]["fidt_styles"])
 
-    again = run(folder)
+    again = run(folder, "bench.emoji", "--methods", *METHODS)
     assert [line for line in again.splitlines() if line.endswith("done before")] == [
         f"{method}: done before" for method in METHODS
     ]
     assert read(folder) == results
+
+
+def test_mixes_are_compared(folder: Path) -> None:
+    run(folder, "bench.emoji.mixing")
+    results = read(folder, "bench.emoji.mixing")
+    assert list(results) == ["weighted merging", "dmm"]
+    for result in results.values():
+        assert result["distance"] > 0
+        assert 0.5 <= result["largest_share"] <= 1
+    assert results["dmm"]["mix_seconds"] < results["weighted merging"]["mix_seconds"]
+
+
+def test_regions_are_compared(folder: Path) -> None:
+    run(folder, "bench.emoji.regions")
+    results = read(folder, "bench.emoji.regions")
+    pasted, switching, _, one = results.values()
+    # Halves of the teachers' own pictures, hence without any distance to them.
+    assert pasted["distance"] == 0 and pasted["style"] == 1
+    assert pasted["seam"] > 2 * switching["seam"]
+    assert 0 < switching["distance"] < switching["distance_other"]
+    assert one["unet_evaluations"] == switching["unet_evaluations"] / 2
+    assert one["bytes"] < switching["bytes"]
+
+
+def test_probes_name_what_they_know() -> None:
+    generator = torch.Generator().manual_seed(0)
+    styles, things = (
+        torch.randn(3, 32, generator=generator),
+        torch.randn(20, 32, generator=generator),
+    )
+    sets = [style + things for style in styles]
+    noise = [rows + 0.1 * torch.randn(rows.shape, generator=generator) for rows in sets]
+    assert style_accuracy(StyleProbe(sets), noise) == 1
+    assert style_accuracy(StyleProbe(sets), [noise[1], noise[2], noise[0]]) == 0
+    prompts = [f"thing {number}" for number in range(20)]
+    assert concept_accuracy(noise[0], sets[0], prompts) == 1
+    assert concept_accuracy(noise[0].flip(0), sets[0], prompts) == 0
+
+
+def test_a_seam_is_seen() -> None:
+    smooth = torch.linspace(0, 1, 64).expand(2, 64, 64)[..., None].expand(2, 64, 64, 3)
+    assert seam(smooth) == pytest.approx(1, abs=1e-3)
+    assert seam(torch.cat([smooth[:, :, :32], 1 - smooth[:, :, 32:]], dim=2)) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert seam(torch.cat([smooth[:, :, :32], smooth[:, :, 32:] - 0.3], dim=2)) > 10
 
 
 def test_task_arithmetic_adds_up_what_the_teachers_changed(tmp_path: Path) -> None:
@@ -111,29 +169,51 @@ def test_teachers_are_trained_once(tmp_path: Path) -> None:
     assert ink.path.stat().st_mtime_ns == before
 
 
-def test_the_table_takes_its_place_in_the_readme(tmp_path: Path) -> None:
-    result = {
+def result(seed: int, trace: float, styles: int = 2) -> dict:
+    return {
         "method": "dmm",
         "size": "tiny",
-        "styles": 2,
+        "styles": styles,
         "features": "FD-lite0",
+        "seed": seed,
         "device": "a computer",
-        "fidt": 101.0,
-        "fidt_interval": 2.5,
+        "fidt": trace,
         "fidt_floor": 100.0,
         "fidt_unseen": 120.0,
+        "fidt_styles": {"ink": trace / 4, "oil": 3 * trace / 4},
         "kid": 0.00125,
+        "style": 0.9,
+        "style_ceiling": 0.95,
+        "concept": 0.5,
+        "concept_ceiling": 1.0,
         "unet_evaluations": 123456,
+        "painting_evaluations": 456,
         "seconds": 61.0,
+        "peak_bytes": 2**30,
         "bytes": 7_900_000,
         "change_seconds": 0.0005,
     }
+
+
+def test_runs_make_a_row_with_an_interval() -> None:
+    text = tables([result(0, 100.0), result(1, 102.0)])
+    # 1 either side of the mean, and Student's t of one degree of freedom: 12.706.
+    row = "| dmm | 2 | 101.0 ± 12.7 | +1.0 % | 120.0 ± 0.0 | 0.90 of 0.95 | 0.50 of 1.00 | 1.25 |"
+    assert row in text
+    assert "| dmm | 123,456 | 456 | 61 | 1,024 | 7.9 | 0.50 ms |" in text
+    assert "| dmm | 25.2 ± 3.2 | 75.8 ± 9.5 |" in text
+    assert "by the number of styles" not in text
+    assert "| 4 | 1 | 50.0 | 25.0 |" in tables([result(0, 100.0), result(0, 200.0, styles=4)])
+
+
+def test_the_table_takes_its_place_in_the_readme(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
-    write_table([result], readme)
+    marks = "<!-- results -->\nold\n<!-- end of results -->"
+    readme.write_text(f"before\n{marks}\nafter\n", encoding="utf-8")
+    write_section(tables([result(0, 101.0)]), path=readme)
     text = readme.read_text(encoding="utf-8")
-    assert "| dmm | 101.0 ± 2.5 | +1.0 % | 120.0 | 1.25 | 123,456 | 61 | 7.9 | 0.50 ms |" in text
+    assert "| dmm | 1 | 101.0 | +1.0 % |" in text
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    write_table([result], readme)
+    write_section(tables([result(0, 101.0)]), path=readme)
     assert readme.read_text(encoding="utf-8") == text
     assert tables([]) == ""
