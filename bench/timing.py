@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -53,6 +53,25 @@ def measured_apart(module: str, *words: str) -> int:
     return int(subprocess.check_output(command, text=True).split()[-1])
 
 
+def watched(command: Sequence[str]) -> int:
+    """Runs a command, and gives the most memory of its own that it had, in bytes.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    peak = 0
+    with psutil.Popen(command) as process:
+        while process.poll() is None:
+            try:
+                peak = max(peak, _own(process))
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(0.1)
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, command)
+    return peak
+
+
 @dataclass
 class Peak:
     """Most memory in use, in bytes; filled when the block ends."""
@@ -75,11 +94,7 @@ def peak_memory() -> Iterator[Peak]:
 
     def watch() -> None:
         while not done.wait(0.005):
-            peak.bytes = max(peak.bytes, own())
-
-    def own() -> int:
-        memory = process.memory_info()
-        return memory.rss - getattr(memory, "shared", 0)
+            peak.bytes = max(peak.bytes, _own(process))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -88,4 +103,9 @@ def peak_memory() -> Iterator[Peak]:
     finally:
         done.set()
         watcher.join()
-        peak.bytes = max(peak.bytes, own())
+        peak.bytes = max(peak.bytes, _own(process))
+
+
+def _own(process: psutil.Process) -> int:
+    memory = process.memory_info()
+    return memory.rss - getattr(memory, "shared", 0)
