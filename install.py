@@ -33,6 +33,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+RUN = ROOT / "trainer" / "run.py"
+DEMO_OUTPUT = ROOT / "outputs" / "demo" / "merged.safetensors"  # as demo/merge.yaml says
 TRAINER_REQUIREMENTS = ROOT / "trainer" / "requirements.txt"
 TEST_REQUIREMENTS = ROOT / "trainer" / "requirements-test.txt"
 
@@ -235,6 +238,12 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def spelled(*command: str | Path) -> str:
+    """A command as the user's shell reads it, blanks in its paths included."""
+    words = [str(word) for word in command]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 def dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
@@ -245,8 +254,13 @@ def dotted(version: tuple[int, ...]) -> str:
 
 def demo(arguments: list[str]) -> int:
     prepare_environment(TRAINER_REQUIREMENTS)
-    merge = (ROOT / "trainer" / "run.py", "merge", ROOT / "demo" / "merge.yaml")
-    return run(VENV_PYTHON, *merge, *arguments, folder=Path.cwd())  # paths among the arguments
+    merge = (RUN, "merge", ROOT / "demo" / "merge.yaml")
+    code = run(VENV_PYTHON, *merge, *arguments, folder=Path.cwd())  # paths among the arguments
+    if code == 0 and "--help" not in arguments:
+        outputs = [word[len("output=") :] for word in arguments if word.startswith("output=")]
+        merged = Path(*outputs[-1:]).resolve() if outputs else DEMO_OUTPUT
+        say(f"paint with it in your browser: {spelled(VENV_PYTHON, RUN, 'play', merged)}")
+    return code
 
 
 def test(arguments: list[str]) -> int:
@@ -258,7 +272,7 @@ def trainer(arguments: list[str]) -> int:
     if arguments:
         raise InstallError(f"trainer takes no arguments, but got {' '.join(arguments)}")
     prepare_environment(TRAINER_REQUIREMENTS)
-    say(f"ready: {VENV_PYTHON} {ROOT / 'trainer' / 'run.py'} --help")
+    say(f"ready: {spelled(VENV_PYTHON, RUN, '--help')}")
     return 0
 
 

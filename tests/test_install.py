@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import install
 
 ROOT = Path(__file__).parents[1]
 IN_VENV = "Scripts/python.exe" if os.name == "nt" else "bin/python"
@@ -224,7 +228,7 @@ class TestCommands:
         result = installed_house.install(
             "demo", "train.steps=3", "output=mine.safetensors", "--overwrite", folder=tmp_path
         )
-        assert json.loads(result.stdout.splitlines()[-1]) == [
+        assert json.loads(result.stdout.splitlines()[-2]) == [
             str(tmp_path),
             "merge",
             str(installed_house.root / "demo" / "merge.yaml"),
@@ -232,6 +236,27 @@ class TestCommands:
             "output=mine.safetensors",
             "--overwrite",
         ]
+
+    @pytest.mark.skipif(os.name == "nt", reason="its shell reads a command by rules of its own")
+    @pytest.mark.parametrize("output", ["outputs/demo/merged.safetensors", "my own.safetensors"])
+    def test_demo_ends_with_the_command_to_paint_from_its_file(
+        self, installed_house, tmp_path, output
+    ):
+        own = not output.startswith("outputs")
+        arguments = [f"output={output}"] if own else []
+        result = installed_house.install("demo", *arguments, folder=tmp_path)
+        command = shlex.split(result.stdout.splitlines()[-1].partition("browser: ")[2])
+        folder = tmp_path if own else installed_house.root
+        told = json.loads(installed_house.call(*command, folder=tmp_path).stdout)
+        assert told == [str(tmp_path), "play", str(folder / output)]
+
+    def test_the_demos_file_is_where_its_merge_says(self):
+        merge = (ROOT / "demo" / "merge.yaml").read_text(encoding="utf-8")
+        [output] = re.findall(r"^output: (.+)$", merge, re.MULTILINE)
+        assert (ROOT / "demo" / output).resolve() == install.DEMO_OUTPUT
+
+    def test_demo_offers_nothing_where_nothing_was_merged(self, installed_house):
+        assert "browser" not in installed_house.install("demo", "--help").stdout
 
     def test_test_hands_its_arguments_to_pytest(self, installed_house):
         result = installed_house.install("test", "-k", "formats and not slow", "--help")
