@@ -6,7 +6,7 @@ import re
 
 from tests.docs.pages import PAGES, read_page
 
-TABLES = [page for page in PAGES if page.startswith("bench/") or page == "docs/benchmark.md"]
+TABLES = [page for page in PAGES if page.startswith("bench/") or page == "docs/performance.md"]
 _FIGURE = re.compile(r"\d[\d,]*\.?\d*")
 
 
