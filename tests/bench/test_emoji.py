@@ -124,9 +124,6 @@ def test_probes_name_what_they_know() -> None:
 def test_a_seam_is_seen() -> None:
     smooth = torch.linspace(0, 1, 64).expand(2, 64, 64)[..., None].expand(2, 64, 64, 3)
     assert seam(smooth) == pytest.approx(1, abs=1e-3)
-    assert seam(torch.cat([smooth[:, :, :32], 1 - smooth[:, :, 32:]], dim=2)) == pytest.approx(
-        1, abs=1e-3
-    )
     assert seam(torch.cat([smooth[:, :, :32], smooth[:, :, 32:] - 0.3], dim=2)) > 10
 
 
