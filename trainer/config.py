@@ -151,6 +151,9 @@ class Train(_Section):
     teachers_per_sample: int | None = Field(1, ge=1)  # teachers that serve one sample. None = all.
     teachers_per_step: int | None = Field(None, ge=1)  # teachers that serve one step. None = all.
     regularization: bool = True  # where a merged checkpoint is extended: it teaches its old styles
+    # Of its losses beside the new teachers'. They are small as long as it is followed, and at 1
+    # the new style's outweigh them (see bench/README.md).
+    regularization_weight: float = Field(10.0, gt=0)
     teacher_slots: int | None = Field(
         None, ge=1
     )  # teachers in device memory. None = as many as fit.

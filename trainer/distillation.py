@@ -49,6 +49,10 @@ class Distillation:
         self._config, self._accelerator, self._teachers = config, accelerator, teachers
         self._prediction_type, self._num_styles = prediction_type, num_styles
         self._diffusion = Diffusion(accelerator.device)
+        self._weights = torch.ones(num_styles, device=accelerator.device)
+        for teacher in teachers.teachers:
+            if teacher.prompts:
+                self._weights[list(teacher.styles)] = config.regularization_weight
         self.kinds = ["score", "feature"]
         self._adversary = None
         if critic is not None:
@@ -56,10 +60,14 @@ class Distillation:
             self.kinds += ["adversarial", "discriminator"]
 
     def backward(self, student: nn.Module, batch: Batch, share: float) -> Tensor:
-        """As `Objective`; L = L_score + λ_feat L_feat + λ_adv L_adv (equation 13)."""
+        """As `Objective`; L = L_score + λ_feat L_feat + λ_adv L_adv (equation 13).
+
+        What the former self teaches, see `Teacher`, has a weight of its own in the first two.
+        """
         config, seen = self._config, self.compare(student, batch)
         losses = [seen.score, seen.feature]
         total = seen.score + config.feature_weight * seen.feature
+        total = total * self._weights[batch.styles]
         if self._adversary:
             ours, theirs = (
                 self._adversary.look(

@@ -31,7 +31,8 @@ from trainer.teachers import Teacher, TeacherPool
 from trainer.text import TextEmbedding
 
 PAIRS, STYLES, SHARE = 4, 3, 0.25
-TRAIN = Train(feature_weight=0.3, adversarial_weight=0.2)  # so that no part hides another
+# So that no part hides another.
+TRAIN = Train(feature_weight=0.3, adversarial_weight=0.2, regularization_weight=3)
 SPREAD = 0.3  # of what a ControlNet adds, which is nothing at first
 
 World = tuple[Student, list[Teacher], Batch]
@@ -205,7 +206,10 @@ def test_losses_and_gradients_are_those_of_the_formulas(world: World) -> None:
     torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-3, atol=1e-6)
     assert (expected.detach() > 1e-4).all()  # or a part would be compared with nothing
     score, feature, adversarial, discriminated = expected
-    total = score + TRAIN.feature_weight * feature + TRAIN.adversarial_weight * adversarial
+    kept = torch.tensor([teachers[number].prompts is not None for number in batch.teachers])
+    weights = torch.where(kept, TRAIN.regularization_weight, 1.0)
+    total = weights * (score + TRAIN.feature_weight * feature)
+    total = total + TRAIN.adversarial_weight * adversarial
     ((total + discriminated).sum() * SHARE).backward()
     assert_gradients_equal(student.trained, expected_student.trained)
     ours, theirs = (dict(found.named_parameters()) for found in (discriminator.head, head))

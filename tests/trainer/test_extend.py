@@ -101,6 +101,18 @@ def test_the_first_step_starts_from_where_the_old_styles_stand(extended: Path) -
     assert all(first[name] < 1e-3 * first["pen"] for name in OLD if name in first)
 
 
+def test_the_style_prompts_of_the_old_styles_stand_still(
+    extended: Path, forgetful: Path, merged: Path
+) -> None:
+    before = read_styles(merged).prompts.mixed_after(torch.eye(3))
+    assert torch.equal(
+        read_styles(extended).prompts.codebook[:3], read_styles(merged).prompts.codebook
+    )
+    for path, stand_still in ((extended, True), (forgetful, False)):
+        after = read_styles(path).prompts.mixed_after(torch.eye(4))[:3]
+        assert torch.allclose(after, before, atol=1e-6) == stand_still
+
+
 def test_the_new_style_is_learned(extended: Path, merged: Path, config: Path) -> None:
     teacher = painted(config.parent / "pen.safetensors", "")
     before = (painted(merged, "oil") - teacher).square().mean()
