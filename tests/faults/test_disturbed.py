@@ -18,7 +18,7 @@ from tests.faults.process import begin, message, run
 from tests.trainer.merging import networks, statistics, write_models
 from trainer.fingerprint import tensors_fingerprint
 
-STEPS = 30
+STEPS = 16
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from tests.faults.soundness import assert_whole, contents
 
 CHAINS = 10 if CAMPAIGN else 1
 KILLS_A_CHAIN = 5 if CAMPAIGN else 2
-POWER_CUTS = 50 if CAMPAIGN else 2
+POWER_CUTS = 50 if CAMPAIGN else 1
 FULL_DISKS = 50 if CAMPAIGN else 1
 KILLED = -signal.SIGKILL
 
