@@ -109,9 +109,9 @@
 
         update() {
             // The server knows the preprocessor, but nobody tells it the kind that was chosen.
-            if (this.automatic) {
+            if (this.automatic && this.names.length) {
                 this.suggested = this.told.by_preprocessor ? "" : this.told.by_kind;
-                if (this.names.length) this.line.value = this.suggested;
+                this.line.value = this.suggested;
             }
             this.written = this.line.value;
             const mix = dmm.parseMix(this.written);

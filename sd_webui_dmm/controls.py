@@ -6,6 +6,7 @@ then the unit's preprocessor tells, where it can.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -82,9 +83,9 @@ def from_infotext(infotext: Mapping[str, Any]) -> str | None:
     if not any(key.startswith((_ENTRY, _CONTROLNET_ENTRY)) for key in infotext):
         return None
     found = {
-        int(number): str(mix)
+        int(entry[1]): " ".join(str(mix).split())
         for key, mix in infotext.items()
-        if (number := key.removeprefix(_ENTRY)) != key and number.isdecimal()
+        if (entry := re.fullmatch(f"{_ENTRY}([0-9]{{1,2}})", key))
     }
     return "\n".join(found.get(number, "") for number in range(max(found, default=-1) + 1))
 

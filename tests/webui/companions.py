@@ -1,4 +1,4 @@
-"""Small files for those whom styles meet: a ControlNet, an IP-Adapter, a LoRA; and their arguments.
+"""Small files for those whom styles meet: ControlNets, an IP-Adapter, a LoRA; and their arguments.
 
 They are made for a checkpoint's UNet, with random weights that are plainly seen.
 """
@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dmm.layouts import UNET_PREFIX
-from tests.comfyui.checkpoints import write_lora
+from dmm.layouts import CONTROLNET_PREFIX, UNET_PREFIX
+from tests.comfyui.checkpoints import small_styles, styles_metadata, write_lora
 from tests.webui.server import WebUI, encoded
 
 CONTROLNET, IP_ADAPTER, LORA = "small_controlnet", "small_ip-adapter", "small_lora"
+CONTROLS = ("canny", "depth", "pose")
+MERGED_CONTROLNET = "canny_depth_pose"  # hosts find it by the kind of control that is chosen
 CONTROLNET_PACK = "sd-webui-controlnet"
 TILED_DIFFUSION_PACK = "multidiffusion-upscaler-for-automatic1111"
 
@@ -46,6 +48,7 @@ def write_companions(models: Path, checkpoint: Path) -> None:
         torch.manual_seed(3)
         save_file(_controlnet(unet), models / "ControlNet" / f"{CONTROLNET}.safetensors")
         save_file(_ip_adapter(unet), models / "ControlNet" / f"{IP_ADAPTER}.safetensors")
+        _write_merged_controlnet(models / "ControlNet", _controlnet(unet))
     write_lora(models / "Lora" / f"{LORA}.safetensors", checkpoint)
 
 
@@ -117,6 +120,20 @@ def _controlnet(unet: dict[str, Tensor]) -> dict[str, Tensor]:
         net[f"input_hint_block.{2 * number}.weight"] = 2 * _random(after, before, 3, 3)
         net[f"input_hint_block.{2 * number}.bias"] = torch.zeros(after)
     return net
+
+
+def _write_merged_controlnet(folder: Path, net: dict[str, Tensor]) -> None:
+    """And a plain one for each of its controls, "only_canny", whose vector is in a bias."""
+    bias = "time_embed.2.bias"
+    controls = small_styles(CONTROLS, seed=5, dim=len(net[bias]))
+    with torch.no_grad():
+        controls.prompts.linear_2.weight *= 16  # to be seen beside all that is random in the net
+        vectors = controls.prompts(torch.eye(len(CONTROLS)))
+    merged = {CONTROLNET_PREFIX + name: tensor for name, tensor in net.items()}
+    merged |= controls.tensors(CONTROLNET_PREFIX)
+    save_file(merged, folder / f"{MERGED_CONTROLNET}.safetensors", styles_metadata(controls))
+    for name, vector in zip(CONTROLS, vectors, strict=True):
+        save_file(net | {bias: net[bias] + vector}, folder / f"only_{name}.safetensors")
 
 
 def _block_channels(unet: dict[str, Tensor]) -> Iterator[int]:

@@ -39,6 +39,17 @@ class Unit:
         box.press("Enter")
         box.blur()
 
+    def choose_kind(self, kind: str) -> None:
+        """Chooses a kind of control, upon which the host chooses a preprocessor and a model."""
+        self.part("controlnet_type_filter_radio").get_by_text(kind, exact=True).click()
+        self._page.wait_for_function(
+            "([preprocessor, kind]) => preprocessor.value.includes(kind)",
+            arg=[
+                self.part("controlnet_preprocessor_dropdown").locator("input").element_handle(),
+                kind.lower(),
+            ],
+        )
+
     def show(self, picture: np.ndarray) -> None:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "PNG")

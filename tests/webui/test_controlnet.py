@@ -12,10 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.nets import small_sd1_unet
 from tests.webui.browser import Txt2Img
-from tests.webui.checkpoints import UNETS
-from tests.webui.companions import CONTROLNET_PACK, TILED_DIFFUSION_PACK, tiled_diffusion
+from tests.webui.companions import (
+    CONTROLNET_PACK,
+    MERGED_CONTROLNET,
+    TILED_DIFFUSION_PACK,
+    tiled_diffusion,
+)
 from tests.webui.controlnet_unit import Unit
 from tests.webui.server import Refused, WebUI, encoded
 from tests.webui.test_company import SIZE, all_differ
@@ -24,13 +27,10 @@ from tests.webui.test_styles import hires
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-CONTROLS = ("canny", "depth", "pose")
-MERGED = "merged_controls"
-
 
 @dataclass
 class Nets:
-    """ "merged_controls" and a plain ControlNet for each of its controls; they see one picture."""
+    """A merged ControlNet and a plain ControlNet for each of its controls; they see one picture."""
 
     webui: WebUI
     titles: dict[str, str]
@@ -47,13 +47,13 @@ class Nets:
         return self.webui.sample(dmm, others, **(SIZE | more))
 
     def merged(self, *controls: Any, dmm: Any = None, **more: Any) -> Tensor:
-        """With a unit of "merged_controls" for each control."""
+        """With a unit of the merged ControlNet for each control."""
         said = {"controls": controls} | (dmm or {})
-        return self.sample(*[self.unit(MERGED)] * len(controls), dmm=said, **more)
+        return self.sample(*[self.unit(MERGED_CONTROLNET)] * len(controls), dmm=said, **more)
 
     def single(self, *controls: str, **more: Any) -> Tensor:
         """With a plain ControlNet for each control."""
-        return self.sample(*map(self.unit, controls), **more)
+        return self.sample(*(self.unit(f"only_{control}") for control in controls), **more)
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +61,7 @@ def titles(in_company: WebUI) -> dict[str, str]:
     """The names of the ControlNets, as the host lists them."""
     if in_company.kind == "webui" and not in_company.has_pack(CONTROLNET_PACK):
         pytest.skip(f"{CONTROLNET_PACK} is not in the host's folder of packs")
-    from tests.comfyui.controlnets import write_in_control, write_merged
-
-    folder = in_company.models / "ControlNet"
-    unet = small_sd1_unet(0, **UNETS["small" if in_company.kind == "forge" else "narrow"])
-    controls = write_merged(folder / f"{MERGED}.safetensors", CONTROLS, unet=unet)
-    for number, name in enumerate(CONTROLS):
-        write_in_control(folder / f"{name}.safetensors", controls, number, unet)
-    listed = in_company.get("/controlnet/model_list", update="true")["model_list"]
+    listed = in_company.get("/controlnet/model_list")["model_list"]
     return {title.partition(" [")[0]: title for title in listed}
 
 
@@ -97,7 +90,11 @@ def test_units_with_one_file_follow_controls_of_their_own(nets: Nets) -> None:
     bare, both = nets.sample(), nets.merged("canny", "depth")
     assert alike(both, nets.single("canny", "depth"), bare)
     assert not alike(both, nets.single("canny", "canny"), bare)
-    units = nets.unit(MERGED, enabled=False), nets.unit(MERGED), nets.unit("pose")
+    units = (
+        nets.unit(MERGED_CONTROLNET, enabled=False),
+        nets.unit(MERGED_CONTROLNET),
+        nets.unit("only_pose"),
+    )
     third = nets.sample(*units, dmm={"controls": [None, "depth"]})
     assert alike(third, nets.single("depth", "pose"), bare)
 
@@ -142,14 +139,14 @@ def test_in_every_pass_of_every_batch(nets: Nets) -> None:
         painted = nets.webui.paint(dmm, others=others, **SIZE, **passes)
         return painted.pictures.astype(int)
 
-    single = paint(nets.unit("depth"))
+    single = paint(nets.unit("only_depth"))
     assert len(single) == 4
-    assert np.abs(paint(nets.unit(MERGED), {"controls": ["depth"]}) - single).max() <= 1
-    assert np.abs(paint(nets.unit(MERGED)) - single).max() > 1
+    assert np.abs(paint(nets.unit(MERGED_CONTROLNET), {"controls": ["depth"]}) - single).max() <= 1
+    assert np.abs(paint(nets.unit(MERGED_CONTROLNET)) - single).max() > 1
 
 
 def test_the_preprocessor_tells_the_control(nets: Nets) -> None:
-    unit = nets.unit(MERGED, module="canny")
+    unit = nets.unit(MERGED_CONTROLNET, module="canny")
     told = nets.sample(unit)
     assert torch.equal(told, nets.sample(unit, dmm={"controls": ["canny"]}))
     assert torch.equal(told, nets.sample(unit, dmm={"enabled": False}))
@@ -158,7 +155,7 @@ def test_the_preprocessor_tells_the_control(nets: Nets) -> None:
 
 def test_where_nothing_tells_the_control_a_notice_says_so(nets: Nets) -> None:
     """And it follows the average of them, as in a host without the extension."""
-    others = {"controlnet": {"args": [nets.unit(MERGED)]}}
+    others = {"controlnet": {"args": [nets.unit(MERGED_CONTROLNET)]}}
     assert "DMM control" not in nets.webui.paint(others=others, **SIZE).infotexts[0]
     with pytest.raises(Refused) as refused:
         nets.webui.paint({"styles": "ink"}, others=others, **SIZE)
@@ -168,8 +165,10 @@ def test_where_nothing_tells_the_control_a_notice_says_so(nets: Nets) -> None:
 
 
 def test_the_infotext_tells_of_controls_and_sets_them(nets: Nets) -> None:
-    canny = nets.unit(MERGED, module="canny")
-    others = {"controlnet": {"args": [nets.unit(MERGED), nets.unit(MERGED), canny]}}
+    canny = nets.unit(MERGED_CONTROLNET, module="canny")
+    others = {
+        "controlnet": {"args": [nets.unit(MERGED_CONTROLNET), nets.unit(MERGED_CONTROLNET), canny]}
+    }
     dmm = {"controls": ["depth", {"canny": 0.5, "pose": 0.5}]}
     painted = nets.webui.paint(dmm, others=others, **SIZE)
     found = re.findall(r'DMM control (\d): ("[^"]*"|\w+)', painted.infotexts[0])
@@ -182,7 +181,7 @@ def test_the_infotext_tells_of_controls_and_sets_them(nets: Nets) -> None:
 @pytest.mark.parametrize(
     ("controls", "says"),
     [
-        (["cany"], "unit 0, merged_controls.safetensors: There is no style 'cany'.*'canny'"),
+        (["cany"], "unit 0, canny_depth_pose.safetensors: There is no style 'cany'.*'canny'"),
         ([{"canny": "x"}], r"controls\[0\].canny is 'x'. Give a number"),
         ([3], r"controls\[0\] is 3. Give the name of a control"),
         ("canny", "controls is 'canny'. Give a list with a control for each ControlNet unit"),
@@ -191,7 +190,7 @@ def test_the_infotext_tells_of_controls_and_sets_them(nets: Nets) -> None:
 )
 def test_mistakes(nets: Nets, controls: Any, says: str) -> None:
     with pytest.raises(Refused) as refused:
-        nets.sample(nets.unit(MERGED), dmm={"controls": controls})
+        nets.sample(nets.unit(MERGED_CONTROLNET), dmm={"controls": controls})
     assert refused.value.status == 422
     assert re.search(says, refused.value.answer["detail"])
 
@@ -201,12 +200,16 @@ def test_no_trace_is_left(nets: Nets) -> None:
 
     def paint() -> list[Any]:
         modules = nets.webui.get("/test/changed-modules")
-        return [modules, nets.sample(nets.unit("pose")), nets.sample(nets.unit(MERGED))]
+        return [
+            modules,
+            nets.sample(nets.unit("only_pose")),
+            nets.sample(nets.unit(MERGED_CONTROLNET)),
+        ]
 
     modules, *before = paint()
     nets.merged("canny")
     failing = {
-        "controlnet": {"args": [nets.unit(MERGED)]},
+        "controlnet": {"args": [nets.unit(MERGED_CONTROLNET)]},
         "dmm test": {"args": [{"fail": "UNet"}]},
     }
     with pytest.raises(Refused, match="the UNet fails, as it was told to"):
@@ -226,8 +229,7 @@ def tab(company: WebUI, chromium: Browser, titles: dict[str, str]) -> Iterator[T
 @pytest.fixture
 def unit(tab: Txt2Img) -> Unit:
     unit = Unit(tab, 0)
-    unit.part("controlnet_refresh_models").click()
-    unit.choose("model", MERGED)
+    unit.choose("model", MERGED_CONTROLNET)
     return unit
 
 
@@ -245,8 +247,22 @@ def test_a_control_is_chosen_below_the_model(tab: Txt2Img, unit: Unit) -> None:
     unit.control.get_by_role("button", name="Clear").click()
     unit.follows("automatic")
     assert carrier.input_value() == ""
-    unit.choose("model", "pose")
+    unit.choose("model", "only_pose")
     unit.control.wait_for(state="hidden")
+
+
+def test_the_kind_of_control_tells_where_the_preprocessor_does_not(
+    tab: Txt2Img, unit: Unit
+) -> None:
+    unit.choose_kind("Depth")
+    unit.choose("model", MERGED_CONTROLNET)
+    unit.offers("Automatic: depth")
+    assert tab.text("controls").input_value() == ""
+    unit.choose("preprocessor", "none")
+    tab.page.wait_for_function(
+        "(controls) => controls.value === 'depth'", arg=tab.text("controls").element_handle()
+    )
+    unit.follows("automatic")
 
 
 def test_what_is_chosen_is_painted_and_pasted(tab: Txt2Img, unit: Unit) -> None:
