@@ -19,16 +19,23 @@ import torch
 if TYPE_CHECKING:  # without playwright the tests in a browser are skipped, not broken
     from playwright.sync_api import Browser
 
-HOSTS = ("comfyui", "webui")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, a file's stay together, and so do those of a host."""
     for item in items:
-        folders = item.path.parts
-        group = next((host for host in HOSTS if host in folders), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(_host(item) or str(item.path)))
+
+
+def _host(item: pytest.Item) -> str | None:
+    """Whose server a test shares with those of other files."""
+    if "comfyui" in item.path.parts:
+        return "comfyui"
+    if "webui" in item.path.parts and hasattr(item, "callspec"):
+        return item.callspec.params.get("kind")
+    return None
 
 
 @pytest.fixture(autouse=True)
