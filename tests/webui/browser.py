@@ -38,7 +38,8 @@ class Txt2Img:
         """Loads the page anew, as if nothing had been set."""
         # The page asks for fonts elsewhere, so it may never be loaded whole.
         self.page.goto(self.url, wait_until="domcontentloaded")
-        self.part("sliders").locator(".dmm-row").first.wait_for(state="attached")
+        told = self.part("sliders").locator(".dmm-row, .dmm-notice:not(:empty)")  # styles, or none
+        told.first.wait_for(state="attached")
         self.part("enabled").locator(".label-wrap").first.click()
         self.prompt.fill("a cat")
         self.set(width=64, height=64, steps=2)

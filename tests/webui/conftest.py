@@ -22,22 +22,22 @@ HOST_STYLES = "name,prompt,negative_prompt\nmine,{prompt}<dmm:photo:1>,\n"
 WILDCARDS = "stable-diffusion-webui-wildcards"
 
 
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ "merged" with the styles ink, anime and photo, and "plain": the same without styles."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    webui = find_host("webui")
-    sd1_yaml = webui.path / "configs" / "v1-inference.yaml" if webui else None
-    write_checkpoint(folder / "merged.safetensors", small_styles(STYLES), sd1_yaml)
-    write_checkpoint(folder / "plain.safetensors", None, sd1_yaml)
-    return folder
-
-
 @pytest.fixture(scope="session", params=["webui", "forge"])
 def kind(request: pytest.FixtureRequest) -> str:
     if find_host(request.param) is None:
         pytest.skip(why_skipped(request.param))
     return request.param
+
+
+@pytest.fixture(scope="session")
+def checkpoints(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ "merged" with the styles ink, anime and photo, and "plain": the same without styles."""
+    folder = tmp_path_factory.mktemp(f"checkpoints-{kind}")
+    webui = find_host("webui")
+    sd1_yaml = webui.path / "configs" / "v1-inference.yaml" if webui else None
+    write_checkpoint(folder / "merged.safetensors", small_styles(STYLES), sd1_yaml)
+    write_checkpoint(folder / "plain.safetensors", None, sd1_yaml)
+    return folder
 
 
 @pytest.fixture(scope="session")
