@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.report import print_ratios, print_table
-from bench.timing import interleaved, median_ratio
+from bench.timing import interleaved, median_ratio, own_clock
 from comfyui_dmm.nodes_load import load_checkpoint
 from comfyui_dmm.nodes_style import picked
 from comfyui_dmm.sampling import with_style
@@ -81,7 +81,7 @@ def measure(*, size: str, pixels: int, regions: int, rounds: int, loads: int, pr
         f"{regions} regions": lambda: one_step(regional, noise),
     }
     flops = {name: flops_of(call) for name, call in passes.items()}
-    seconds = interleaved(passes, rounds)
+    seconds = interleaved(passes, rounds, clock=own_clock())
     change = statistics.median(interleaved({"": changer(model, styles)}, 50)[""])
     memory = memory_over(model, styles, prompts)
 

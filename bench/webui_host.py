@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from bench.report import print_ratios, print_table
-from bench.timing import interleaved, median_ratio
+from bench.timing import interleaved, median_ratio, own_clock
 from dmm.ldm import styled
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
 from sd_webui_dmm.request import Request
@@ -65,7 +65,7 @@ def measure(*, pixels: int, regions: int, rounds: int, loads: int, pictures: int
         f"{regions} regions": lambda: paint(stripes(styles, regions), pixels),
     }
     flops = {name: flops_of(call) for name, call in passes.items()}
-    seconds = interleaved(passes, rounds)
+    seconds = interleaved(passes, rounds, clock=own_clock())
     plain, style, divided = passes
     print_table(
         ("one step", "s", "time to plain", "FLOPs to plain"),
