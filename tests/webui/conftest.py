@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,27 @@ def unstyled(running: WebUI) -> Painted:
     """What "plain" paints, which is what "merged" paints without a style."""
     running.choose("plain")
     return running.paint()
+
+
+@dataclass
+class Untouched:
+    """A host without the extension."""
+
+    merged: Painted
+    plain: Painted
+    changed_modules: list[str]
+
+
+@pytest.fixture(scope="session")
+def untouched(kind: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
+    base = tmp_path_factory.mktemp("untouched")
+    server = WebUI(find_host(kind), kind, base, checkpoints, ours=False)
+    try:
+        merged, modules = server.paint(), server.get("/test/changed-modules")
+        server.choose("plain")
+        return Untouched(merged, server.paint(), modules)
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

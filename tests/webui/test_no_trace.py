@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hosts import find_host
-from tests.server import CLONE_NAME, START_SECONDS
-from tests.webui.server import Painted, Refused, WebUI
+from tests.webui.conftest import Untouched
+from tests.webui.server import Refused, WebUI
 
 INK = {"styles": {"ink": 1}}
 REGIONS = {"columns": [1, 1], "regions": ["ink", "photo"]}
 TEST = "dmm test"
-
-
-@dataclass
-class Untouched:
-    """A host without the extension."""
-
-    merged: Painted
-    plain: Painted
-    changed_modules: list[str]
-
-
-@pytest.fixture(scope="session")
-def untouched(kind: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Untouched:
-    server = WebUI(
-        find_host(kind), kind, tmp_path_factory.mktemp("untouched"), checkpoints, ours=False
-    )
-    try:
-        merged, modules = server.paint(), server.get("/test/changed-modules")
-        server.choose("plain")
-        return Untouched(merged, server.paint(), modules)
-    finally:
-        server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -94,34 +68,6 @@ def test_a_picture_that_is_cut_short(webui: WebUI, dmm: dict, way: str) -> None:
             assert not painting.done()
         webui.post(f"/sdapi/v1/{way}", {})
         painting.result()
-
-
-def test_reload_ui(webui: WebUI, dmm: dict) -> None:
-    before = webui.paint(dmm)
-    reload_ui(webui)
-    assert webui.paint(dmm) == before
-
-
-def test_disabling_the_extension(webui: WebUI, untouched: Untouched) -> None:
-    painted = webui.paint(INK)
-    webui.post("/sdapi/v1/options", {"disabled_extensions": [CLONE_NAME]})
-    reload_ui(webui)
-    assert webui.paint() == untouched.merged
-    with pytest.raises(Refused):
-        webui.paint(INK)
-    webui.post("/sdapi/v1/options", {"disabled_extensions": []})
-    reload_ui(webui)
-    assert webui.paint(INK) == painted
-
-
-def reload_ui(webui: WebUI) -> None:
-    """As the button "Reload UI" does: scripts are loaded anew, the checkpoint stays."""
-    starts = webui.log().count("Startup time:")
-    webui.post("/test/reload", {})
-    deadline = time.monotonic() + START_SECONDS
-    while webui.log().count("Startup time:") == starts or not webui.answers():
-        assert time.monotonic() < deadline, webui.log()[-4000:]
-        time.sleep(0.2)
 
 
 def test_a_checkpoint_that_was_unloaded(webui: WebUI, dmm: dict) -> None:
