@@ -310,11 +310,13 @@ def test_cost(tmp_path: Path) -> None:
     cost = cost_of(RECIPE, merged, [], [])
     assert (cost.steps, cost.pairs, cost.samples, cost.seconds) == (10, 80, 40, 5.5)
     assert cost.unet_evaluations == 2 * 80 + 2 * 5 * 3 * 2
-    second = {"steps": 4, "batch_size": 5, "painting": RECIPE["config"]["data"]["painting"]}
-    both = RECIPE | {"config": RECIPE["config"] | {"synthesised": second}}
-    cost = cost_of(both, merged, [], [])
-    assert (cost.steps, cost.pairs, cost.samples) == (14, 100, 60)
-    assert cost.unet_evaluations == 2 * 100 + 2 * (2 * 5 * 3 * 2)
+    painting = RECIPE["config"]["data"]["painting"]
+    for prompts, paintings in (("others.txt", 2), ("prompts.txt", 1)):  # the same are painted once
+        second = {"steps": 4, "batch_size": 5, "prompts": prompts, "painting": painting}
+        both = RECIPE | {"config": RECIPE["config"] | {"synthesised": second}}
+        cost = cost_of(both, merged, [], [])
+        assert (cost.steps, cost.pairs, cost.samples) == (14, 100, 60)
+        assert cost.unet_evaluations == 2 * 100 + paintings * (2 * 5 * 3 * 2)
 
 
 @pytest.mark.parametrize("recipe", [{}, {"config": []}, {"config": {"train": {"steps": "many"}}}])
