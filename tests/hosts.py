@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tomllib
 
-HOSTS_FILE = Path.home() / ".config" / "dmm" / "hosts.toml"
+HOSTS_FILE = Path(os.environ.get("DMM_HOSTS_FILE", Path.home() / ".config" / "dmm" / "hosts.toml"))
 
 
 @dataclass(frozen=True)
