@@ -22,6 +22,8 @@ from dmm.regions import Regions
 Exchange = tuple[Any, str, Any]
 """An object, one of its attributes, and what to put there."""
 
+_SCRIPT, _TITLE = "controlnet.py", "ControlNet"  # in the extension as in Forge
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -211,6 +213,3 @@ def _script(p: Any) -> Any | None:
     """The ControlNet script of a job."""
     always_on = p.scripts.alwayson_scripts if p.scripts else ()
     return next((script for script in always_on if script.title() == _TITLE), None)
-
-
-_SCRIPT, _TITLE = "controlnet.py", "ControlNet"

@@ -28,9 +28,8 @@ from bench.emoji.probes import StyleProbe, concept_accuracy
 from bench.emoji.results import (
     Result,
     add_result,
-    grouped,
-    markdown,
     read_results,
+    table_of_methods,
     write_section,
 )
 from bench.report import machine
@@ -118,21 +117,11 @@ def _figures(features: Tensor, known: Sequence[Tensor], prompts: list[str]) -> d
 
 def tables(results: Sequence[Result]) -> str:
     """Markdown, a table a contest."""
-    parts = []
-    contests = grouped(results, "size", "styles", "features", "device")
-    for (size, styles, features, device), some in contests.items():
-        rows = [_row(method, runs) for (method,), runs in grouped(some, "method").items()]
-        parts += [f"**{size}**: mixes of {styles} styles, {features}, on {device}", ""]
-        parts.append(
-            markdown(
-                (
-                    *("method", "runs", "distance of pairs", "concept", "largest share"),
-                    *("distance of all", "concept of all", "a new mix"),
-                ),
-                rows,
-            )
-        )
-    return "\n".join(parts)
+    columns = (
+        *("method", "runs", "distance of pairs", "concept", "largest share"),
+        *("distance of all", "concept of all", "a new mix"),
+    )
+    return table_of_methods(results, "mixes of", columns, _row)
 
 
 def _row(method: str, runs: Sequence[Result]) -> list[str]:

@@ -33,7 +33,13 @@ from bench.emoji.judge import FIRST_SEED, RESOLUTION
 from bench.emoji.merges import RECIPES, merge
 from bench.emoji.opening import open_contest, open_judge, parser
 from bench.emoji.probes import StyleProbe, style_accuracy
-from bench.emoji.results import Result, add_result, grouped, markdown, read_results, write_section
+from bench.emoji.results import (
+    Result,
+    add_result,
+    read_results,
+    table_of_methods,
+    write_section,
+)
 from bench.report import machine
 from dmm.injection import styled
 from dmm.regions import Regions
@@ -209,21 +215,11 @@ def paint_all(
 
 def tables(results: Sequence[Result]) -> str:
     """Markdown, a table a contest."""
-    parts = []
-    contests = grouped(results, "size", "styles", "features", "device")
-    for (size, styles, features, device), some in contests.items():
-        rows = [_row(method, runs) for (method,), runs in grouped(some, "method").items()]
-        parts += [f"**{size}**: every two of {styles} styles, {features}, on {device}", ""]
-        parts.append(
-            markdown(
-                (
-                    *("way", "runs", "style", "to its teacher", "to the other", "seam"),
-                    *("UNet evaluations a picture", "ms a picture", "files, MB"),
-                ),
-                rows,
-            )
-        )
-    return "\n".join(parts)
+    columns = (
+        *("way", "runs", "style", "to its teacher", "to the other", "seam"),
+        *("UNet evaluations a picture", "ms a picture", "files, MB"),
+    )
+    return table_of_methods(results, "every two of", columns, _row)
 
 
 def _row(method: str, runs: Sequence[Result]) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from bench.emoji.intervals import Estimate
+from dmm.atomic import written_whole
 from trainer.evaluate.report import over_floor
 
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -35,10 +35,8 @@ def read_results(path: Path) -> list[Result]:
 def add_result(path: Path, result: Result) -> None:
     """Writes the file anew with one more line, whole or not at all."""
     lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in [*read_results(path), result]]
-    partial = path.with_name(f"{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text("".join(lines), encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def write_section(text: str, name: str = "results", path: Path = README) -> None:
@@ -68,6 +66,27 @@ def markdown(columns: Sequence[str], rows: Iterable[Row]) -> str:
     """A table, its first column to the left and the others to the right."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def table_of_methods(
+    results: Sequence[Result],
+    what: str,
+    columns: Sequence[str],
+    row: Callable[[str, Sequence[Result]], Row],
+) -> str:
+    """Markdown, a table a contest with a row a method.
+
+    Args:
+        what: of the styles is compared: "mixes of".
+        row: of a method's name and its runs.
+    """
+    parts = []
+    contests = grouped(results, "size", "styles", "features", "device")
+    for (size, styles, features, device), some in contests.items():
+        rows = [row(method, runs) for (method,), runs in grouped(some, "method").items()]
+        parts += [f"**{size}**: {what} {styles} styles, {features}, on {device}", ""]
+        parts.append(markdown(columns, rows))
+    return "\n".join(parts)
 
 
 def _contest(size: str, styles: int, features: str, device: str, results: list[Result]) -> str:
