@@ -217,15 +217,16 @@ def _features(
     """Of the students' sets, the teachers' second and their first, in this order."""
     lists = (paintings.students, paintings.again, paintings.teachers)
     sets = [one for some in lists for one in some]
-    bar = tqdm(sets, desc=f"Features {extractor.name}", unit="set", disable=not show)
-    features = [extract(one, extractor, folder) for one in bar]
+    with tqdm(sets, desc=f"Features {extractor.name}", unit="set", disable=not show) as bar:
+        features = [extract(one, extractor, folder) for one in bar]
     count = len(paintings.students)
     return [features[start : start + count] for start in range(0, len(features), count)]
 
 
 def _scores(scores: dict[str, Score], paintings: Paintings) -> dict[str, dict[str, list[float]]]:
     def means(score: Score, sets: list[PictureSet]) -> list[float]:
-        return [_mean_score(score, one) for one in tqdm(sets, desc="Scores", leave=False)]
+        with tqdm(sets, desc="Scores", leave=False) as bar:
+            return [_mean_score(score, one) for one in bar]
 
     return {
         title: {
