@@ -22,8 +22,8 @@ from bench.report import print_ratios, print_table
 from bench.timing import interleaved, median_ratio, own_clock
 from dmm.ldm import styled
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
+from sd_webui_dmm.regions.windows import Window
 from sd_webui_dmm.request import Request
-from sd_webui_dmm.windows import Window
 
 CHECKPOINTS = ("plain.safetensors", "merged.safetensors")
 

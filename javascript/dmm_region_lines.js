@@ -1,4 +1,4 @@
-// Regions as text, a line each, which is what the server reads (see sd_webui_dmm/regions.py):
+// Regions as text, a line each, which is what the server reads (see sd_webui_dmm/regions/lines.py):
 //
 //     ink:0.7, anime:0.3 @ 0.1, 0.2, 0.5, 0.4 feather 16
 //     photo @ mask iVBORw0KGgo…

@@ -12,7 +12,7 @@ if ROOT not in sys.path:
 from sd_webui_dmm.host import moved  # noqa: E402
 
 if not moved():  # dmm_styles.py tells of it
-    from sd_webui_dmm import style_grid
+    from sd_webui_dmm.page import style_grid
 
     class Script(scripts.Script):
         def title(self):

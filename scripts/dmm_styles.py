@@ -14,17 +14,10 @@ from sd_webui_dmm.host import refuse_changed_host  # noqa: E402
 refuse_changed_host()
 
 # Now, not when first used: the host takes other entries off sys.path once this file is loaded.
-from sd_webui_dmm import (  # noqa: E402
-    cards,
-    grid_tiles,
-    merge_tab,
-    painting,
-    routes,
-    settings,
-    tags,
-    ui,
-    xyz_axes,
-)
+from sd_webui_dmm import settings, tags  # noqa: E402
+from sd_webui_dmm.merging import tab  # noqa: E402
+from sd_webui_dmm.page import accordion, cards, routes, xyz_axes  # noqa: E402
+from sd_webui_dmm.painting import grid_tiles, sampling  # noqa: E402
 
 
 class Script(scripts.Script):
@@ -35,16 +28,16 @@ class Script(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img):
-        components, self.infotext_fields = ui.build(self.elem_id)
+        components, self.infotext_fields = accordion.build(self.elem_id)
         return components
 
     def before_process(self, p, *args):
-        merge_tab.bring_back_checkpoint()
+        tab.bring_back_checkpoint()
 
     # Not in `process`, where wildcard extensions write the prompts, perhaps after us.
     def before_process_batch(self, p, *args, batch_number, **kwargs):
         if batch_number == 0:
-            painting.prepare(p, args)
+            sampling.prepare(p, args)
 
 
 def register():
@@ -54,10 +47,10 @@ def register():
 
 
 script_callbacks.on_app_started(routes.add)
-script_callbacks.on_app_started(merge_tab.add_routes)
+script_callbacks.on_app_started(tab.add_routes)
 script_callbacks.on_before_ui(register)
 script_callbacks.on_ui_settings(settings.register)
-script_callbacks.on_ui_tabs(merge_tab.build)
-script_callbacks.on_cfg_denoiser(painting.follow_sampling)
+script_callbacks.on_ui_tabs(tab.build)
+script_callbacks.on_cfg_denoiser(sampling.follow_sampling)
 script_callbacks.on_script_unloaded(grid_tiles.unfollow)
 grid_tiles.follow()

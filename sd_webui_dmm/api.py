@@ -9,8 +9,8 @@ from typing import Any
 
 from dmm.errors import DmmError
 from dmm.mixes import format_mix, parse_mix
-from sd_webui_dmm.places import Mask, Rectangle
-from sd_webui_dmm.regions import MOST_FEATHER, Region
+from sd_webui_dmm.regions.lines import MOST_FEATHER, Region
+from sd_webui_dmm.regions.places import Mask, Rectangle
 from sd_webui_dmm.request import METHODS, MIXINGS, Request
 
 CONTROLS = "controls"

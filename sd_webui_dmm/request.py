@@ -14,9 +14,9 @@ from dmm.merged import Styles
 from dmm.regions import Regions, compose, no_style, whole_picture
 from dmm.resolving import resolve
 from dmm.schedules import Plan, Schedule
-from sd_webui_dmm.regions import parse_region
-from sd_webui_dmm.shares import shares
-from sd_webui_dmm.windows import Window
+from sd_webui_dmm.regions.lines import parse_region
+from sd_webui_dmm.regions.shares import shares
+from sd_webui_dmm.regions.windows import Window
 
 BEFORE_MLP, AFTER_MLP = "before MLP", "after MLP"
 MIXINGS = (BEFORE_MLP, AFTER_MLP)

@@ -41,7 +41,8 @@ def _unescape(text: str) -> str:
 class DmmTag(extra_networks.ExtraNetwork):
     """Makes the tag known to the host, which takes it out of the prompt.
 
-    The host hands over the tags of a batch's first prompt alone; `painting` reads every prompt's.
+    The host hands over the tags of a batch's first prompt alone; `painting.sampling` reads those of
+    every prompt.
     """
 
     def __init__(self) -> None:

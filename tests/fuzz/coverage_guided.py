@@ -27,8 +27,8 @@ with atheris.instrument_imports(include=["dmm", "trainer", "sd_webui_dmm"]):
     from dmm.presets import Presets
     from dmm.style_prompts import StylePrompts
     from dmm.tensors import open_tensors
-    from sd_webui_dmm.places import Mask
-    from sd_webui_dmm.regions import parse_region
+    from sd_webui_dmm.regions.lines import parse_region
+    from sd_webui_dmm.regions.places import Mask
     from trainer.config_file import load_config
     from trainer.data import Prompts
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dmm.errors import DmmError
-from sd_webui_dmm.layouts import cells, parse_ratios
+from sd_webui_dmm.regions.layouts import cells, parse_ratios
 
 
 def test_cells_lie_row_by_row_in_their_ratios() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sd_webui_dmm.merge_form import ADAPTER, PRESETS, FieldError, Models, read_form
-from sd_webui_dmm.trainer_process import CONFIG, write_config
+from sd_webui_dmm.merging.form import ADAPTER, PRESETS, FieldError, Models, read_form
+from sd_webui_dmm.merging.trainer_process import CONFIG, write_config
 from trainer.config_file import load_config
 
 CHECKPOINTS, LORAS, RUNS = (Path(f"/{name}").resolve() for name in ("models", "loras", "runs"))

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from dmm.errors import DmmError
-from sd_webui_dmm.places import MASK_SIDE, Mask, Rectangle
-from sd_webui_dmm.regions import Region, parse_region
-from sd_webui_dmm.shares import shares
-from sd_webui_dmm.windows import Window
+from sd_webui_dmm.regions.lines import Region, parse_region
+from sd_webui_dmm.regions.places import MASK_SIDE, Mask, Rectangle
+from sd_webui_dmm.regions.shares import shares
+from sd_webui_dmm.regions.windows import Window
 
 
 def in_base64(picture: Image.Image, kind: str = "PNG") -> str:

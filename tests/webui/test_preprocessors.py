@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sd_webui_dmm.preprocessors import told_by
+from sd_webui_dmm.controlnets.preprocessors import told_by
 
 SHORT = ("canny", "depth", "pose")
 LONG = (

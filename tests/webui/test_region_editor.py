@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sd_webui_dmm.regions import Region, parse_region
+from sd_webui_dmm.regions.lines import Region, parse_region
 from tests.webui.browser import Txt2Img
 from tests.webui.region_editor import RegionEditor
 from tests.webui.server import Painted, WebUI

@@ -16,7 +16,7 @@ import yaml
 
 from dmm.errors import DmmError
 from dmm.merged import read_styles
-from sd_webui_dmm.trainer_process import PROCESS, MergeRun, Status, plan
+from sd_webui_dmm.merging.trainer_process import PROCESS, MergeRun, Status, plan
 from tests.trainer.merging import CONFIG, PROMPTS, write_models
 
 PYTHON = Path(sys.executable)

@@ -12,7 +12,7 @@ from typing import Any
 from modules import images
 from PIL import Image
 
-from sd_webui_dmm.windows import TILE_WINDOW, Window
+from sd_webui_dmm.regions.windows import TILE_WINDOW, Window
 
 _split_grid = images.split_grid  # the host's own
 

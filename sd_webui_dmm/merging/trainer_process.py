@@ -26,7 +26,7 @@ import yaml
 from dmm.atomic import written_whole
 from dmm.errors import DmmError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TRAINER = ROOT / "trainer" / "run.py"
 OWN_PYTHON = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 

@@ -14,9 +14,10 @@ from modules.images import save_image_with_geninfo
 from dmm.errors import DmmError
 from dmm.merged import Styles
 from dmm.mixes import format_mix
-from sd_webui_dmm import painting, settings
+from sd_webui_dmm import settings
 from sd_webui_dmm.checkpoints import chosen_styles
 from sd_webui_dmm.folders import PREVIEWS_FOLDER
+from sd_webui_dmm.painting import sampling
 from sd_webui_dmm.request import Request
 
 # As the paper paints (see DESIGN, section 2), with one seed, so that the cards can be compared.
@@ -74,7 +75,7 @@ def _paint(name: str) -> Path:
         **_SETTINGS,
     )
     with closing(job):
-        painting.begin_job(job, Request(mix=format_mix({name: 1.0})))
+        sampling.begin_job(job, Request(mix=format_mix({name: 1.0})))
         processed = processing.process_images(job)
     if shared.state.interrupted or not processed.images:
         raise DmmError("The painting was interrupted.")

@@ -9,7 +9,8 @@ import gradio as gr
 from gradio.components import Component
 from modules.ui_components import FormRow, InputAccordion
 
-from sd_webui_dmm import controls, settings
+from sd_webui_dmm import settings
+from sd_webui_dmm.controlnets import controls
 from sd_webui_dmm.request import METHODS, MIXINGS, Request, from_infotext, said_in
 
 MIX_HINT = "ink:0.7, anime:0.3"

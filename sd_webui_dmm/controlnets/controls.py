@@ -17,8 +17,8 @@ from dmm.mixes import format_mix, parse_mix
 from dmm.regions import Regions, no_style, whole_picture
 from dmm.resolving import resolve
 from sd_webui_dmm.checkpoints import controls_in
-from sd_webui_dmm.controlnets import Unit, units_of
-from sd_webui_dmm.preprocessors import told_by
+from sd_webui_dmm.controlnets.preprocessors import told_by
+from sd_webui_dmm.controlnets.units import Unit, units_of
 
 _ENTRY = "DMM control "  # of the infotext; ControlNet's own numbers follow
 _CONTROLNET_ENTRY = "ControlNet "

@@ -13,12 +13,12 @@ from modules import sd_models
 
 from dmm.errors import DmmError
 from dmm.presets import Preset, Presets
-from sd_webui_dmm import previews
 from sd_webui_dmm.adapters import styles_in_use
 from sd_webui_dmm.checkpoints import chosen_file, controls_in
-from sd_webui_dmm.controlnets import file_of, kinds_of
+from sd_webui_dmm.controlnets.preprocessors import told_by
+from sd_webui_dmm.controlnets.units import file_of, kinds_of
 from sd_webui_dmm.folders import PRESETS_FILE
-from sd_webui_dmm.preprocessors import told_by
+from sd_webui_dmm.page import previews
 
 
 def add(_demo: Any, app: FastAPI) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from modules.ui_extra_networks import ExtraNetworksPage, quote_js
 
 from dmm.errors import DmmError
-from sd_webui_dmm import previews, tags
+from sd_webui_dmm import tags
 from sd_webui_dmm.checkpoints import chosen_file, chosen_styles
 from sd_webui_dmm.folders import PREVIEWS_FOLDER
+from sd_webui_dmm.page import previews
 
 _TOOLS = """<div class="dmm-previews" data-checkpoint="{checkpoint}">
     <button type="button" class="dmm-button dmm-paint" title="{title}" {hidden}>{label}</button>

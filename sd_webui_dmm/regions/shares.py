@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dmm.errors import DmmError
 from dmm.regions import feather, share
-from sd_webui_dmm import layouts
-from sd_webui_dmm.regions import Region, parse_region
-from sd_webui_dmm.windows import Window
+from sd_webui_dmm.regions import layouts
+from sd_webui_dmm.regions.lines import Region, parse_region
+from sd_webui_dmm.regions.windows import Window
 
 MOST_REGIONS = 256
 """As many as there are cells in the largest layout. Every one is a mask in memory."""

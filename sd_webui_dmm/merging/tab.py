@@ -18,11 +18,12 @@ from modules.call_queue import queue_lock
 from modules.paths_internal import models_path
 
 from dmm.errors import DmmError
-from sd_webui_dmm import settings, trainer_process
+from sd_webui_dmm import settings
 from sd_webui_dmm.folders import MERGES_FOLDER
-from sd_webui_dmm.merge_form import ADAPTER, PRESETS, FieldError, Models, read_form, read_name
-from sd_webui_dmm.routes import logged_in
-from sd_webui_dmm.trainer_process import HOW_TO_INSTALL, OWN_PYTHON, TRAINER, MergeRun
+from sd_webui_dmm.merging import trainer_process
+from sd_webui_dmm.merging.form import ADAPTER, PRESETS, FieldError, Models, read_form, read_name
+from sd_webui_dmm.merging.trainer_process import HOW_TO_INSTALL, OWN_PYTHON, TRAINER, MergeRun
+from sd_webui_dmm.page.routes import logged_in
 
 MODEL_SUFFIXES = (".safetensors", ".ckpt")
 

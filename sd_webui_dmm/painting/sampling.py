@@ -19,12 +19,12 @@ from dmm.schedules import PerPicture, Plan
 from sd_webui_dmm import api, changes, settings, tags
 from sd_webui_dmm.adapters import adapter_in, notice_of, styles_in_use
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file
-from sd_webui_dmm.controlnets import steered
-from sd_webui_dmm.controls import controls_of
+from sd_webui_dmm.controlnets.controls import controls_of
+from sd_webui_dmm.controlnets.units import steered
 from sd_webui_dmm.errors import DmmStylesError
+from sd_webui_dmm.painting.tiles import styled_in_tiles, tiler
+from sd_webui_dmm.regions.windows import windows_of
 from sd_webui_dmm.request import SEPARATE, Request
-from sd_webui_dmm.tiles import styled_in_tiles, tiler
-from sd_webui_dmm.windows import windows_of
 
 _SAMPLING = "dmm_sampling"  # the attribute of p
 

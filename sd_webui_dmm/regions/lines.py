@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dmm.errors import DmmError
-from sd_webui_dmm.places import Mask, Rectangle
+from sd_webui_dmm.regions.places import Mask, Rectangle
 
 MOST_FEATHER = 1024
 """In pixels. Blurring takes time and memory with it."""

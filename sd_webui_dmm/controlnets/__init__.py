@@ -1,0 +1,1 @@
+"""Merged ControlNets: which control each unit follows."""

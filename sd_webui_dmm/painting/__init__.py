@@ -1,0 +1,1 @@
+"""Painting in styles, in the host's sampling."""

@@ -1,0 +1,1 @@
+"""Regions: places of a picture with a mix of their own."""
