@@ -170,10 +170,11 @@ def test_inpainting_leaves_the_rest_alone(webui: WebUI, ink: Painted) -> None:
 
 
 def test_every_picture_of_a_batch_is_styled(webui: WebUI, ink: Painted) -> None:
-    batch = webui.paint(INK, batch_size=2)
-    assert np.array_equal(batch.pictures[0], ink.pictures[0])
-    count = webui.paint(INK, n_iter=2)
-    assert np.array_equal(count.pictures, batch.pictures)
+    batch, count = webui.paint(INK, batch_size=2), webui.paint(INK, n_iter=2)
+    assert np.array_equal(count.pictures[0], ink.pictures[0])
+    # Two at once are summed up in another order, which may move a value by one of 255.
+    assert np.allclose(batch.pictures.astype(int), count.pictures, rtol=0, atol=1)
+    assert not np.allclose(batch.pictures[0].astype(int), batch.pictures[1], rtol=0, atol=1)
 
 
 def test_both_passes_of_hires_fix_are_styled(webui: WebUI) -> None:
