@@ -21,7 +21,7 @@ CONFIG = """
 base: base.safetensors
 teachers: [base.safetensors, ink.safetensors, {{loras: [pen.safetensors]}}]
 output: merged.safetensors
-data: {{pictures: pictures, resolution: 64, buckets: [[64, 128]], workers: 0}}
+data: {{pictures: pictures, resolution: 64, buckets: [[128, 64]], workers: 0}}
 train:
   adapter: {adapter}
   steps: 1
@@ -62,7 +62,8 @@ def write_models(folder: Path, model: Model, adapter: bool) -> None:
     for seed, name in enumerate(() if adapter else ("edges", "grey", "blur")):
         write_random_controlnet(folder / f"{name}.safetensors", model, seed)
     (folder / "pictures").mkdir()
-    for number, size in enumerate([(64, 64), (60, 130)] * 2):
+    # Wide, not high: on CPUs with AMX, oneDNN gets 4 x 2 wrong in bf16, at a stride of 2.
+    for number, size in enumerate([(64, 64), (130, 60)] * 2):
         picture = folder / "pictures" / f"{number}.png"
         Image.effect_noise(size, 60).save(picture)
         picture.with_suffix(".txt").write_text("a cat", encoding="utf-8")

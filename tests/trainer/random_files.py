@@ -55,13 +55,18 @@ def write_checkpoint(path: Path, model: Model, seed: int) -> None:
 
 
 def write_unet_lora(path: Path, model: Model, seed: int) -> None:
-    """A LoRA on the whole UNet, in kohya's spelling."""
+    """A LoRA on the whole UNet, in kohya's spelling.
+
+    It changes the weights a little, as real ones do: random ones as large as the weights themselves
+    add up through a UNet of full depth until it overflows.
+    """
     unet = RandomTensors("unet", model.networks["unet"], seed)
     tensors = {}
     for number, (weight, module) in enumerate(kohya_names("unet", unet, model.family).items()):
         if len(unet.shapes[weight]) > 1:
             down, up = factors(unet.shapes[weight], seed * 1000 + number)
-            tensors |= {f"{module}.lora_down.weight": down, f"{module}.lora_up.weight": up}
+            tensors[f"{module}.lora_down.weight"] = down
+            tensors[f"{module}.lora_up.weight"] = up * SPREAD
     save_tensors(path, tensors, {})
 
 
