@@ -20,9 +20,9 @@
     async function followCheckpoint() {
         const tab = TABS.find((name) => pane(name)?.offsetParent);
         if (!tab || painting || Date.now() < refreshed + PATIENCE) return;
-        const answer = await fetch("./dmm/styles");
-        if (!answer.ok) return;
-        const { checkpoint, styles } = await answer.json();
+        const answer = await dmm.ask("styles").catch(() => null);
+        if (!answer) return;
+        const { checkpoint, styles } = answer;
         const shown = cards(tab).map((card) => card.dataset.name);
         const same = shown.sort().join("\n") === styles.sort().join("\n");
         if (same && pane(tab).querySelector(".dmm-previews")?.dataset.checkpoint === checkpoint) return;
@@ -53,15 +53,11 @@
     /** Paints a style's picture and shows it on its cards; returns what went wrong, if anything. */
     async function paint(style) {
         try {
-            const headers = { "Content-Type": "application/json" };
-            const body = JSON.stringify({ style });
-            const answer = await fetch("./dmm/preview", { method: "POST", headers, body });
-            const said = await answer.json();
-            if (!answer.ok) return said.detail || said.errors;
+            const { preview } = await dmm.ask("preview", { style });
             const shown = TABS.flatMap(cards).filter((card) => card.dataset.name === style);
             for (const card of shown) {
                 card.querySelector("img.preview")?.remove();
-                card.prepend(dmm.element("img", { className: "preview", src: said.preview }));
+                card.prepend(dmm.element("img", { className: "preview", src: preview }));
             }
             return "";
         } catch (error) {

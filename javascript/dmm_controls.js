@@ -67,7 +67,9 @@
             const asked = new URLSearchParams(said).toString();
             if (asked === this.asked) return;
             this.asked = asked;
-            const told = said.model && said.model !== "None" ? await ask(asked) : null;
+            const none = !said.model || said.model === "None";
+            // Nothing is shown either where the host is away, or does not know the model.
+            const told = none ? null : await dmm.ask(`controls?${asked}`).catch(() => null);
             if (asked === this.asked) this.show(told);
         }
 
@@ -144,15 +146,6 @@
             if (this.automatic) return this.tells ? "" : NOT_TOLD;
             if (this.mixing || this.names.includes(name)) return "";
             return `There is no control ${name} in this file.`;
-        }
-    }
-
-    async function ask(query) {
-        try {
-            const answer = await fetch(`./dmm/controls?${query}`);
-            return answer.ok ? await answer.json() : null;
-        } catch {
-            return null; // the host is away
         }
     }
 

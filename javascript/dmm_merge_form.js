@@ -215,7 +215,7 @@ var dmm = dmm || {};
 
         /** Asks the server what there is to choose from. */
         async load(refresh = false) {
-            this.choices = await dmm.ask(`choices?refresh=${refresh}`);
+            this.choices = await dmm.ask(`merge/choices?refresh=${refresh}`);
             const { checkpoints, presets, folders } = this.choices;
             fill(this.base, [option("", "Choose …"), ...checkpoints.map((name) => option(name))]);
             fill(this.preset, Object.keys(presets).map((name) => option(name)));

@@ -63,14 +63,14 @@ var dmm = dmm || {};
 
         /** Asks for the merges there are, and how the chosen one stands. */
         async update() {
-            const names = await dmm.ask("runs");
+            const names = await dmm.ask("merge/runs");
             if (names.join("\n") !== this.names.join("\n")) {
                 this.names = names;
                 this.showNames();
             }
             const name = this.choice.value;
             if (!name) return;
-            const status = await dmm.ask(`status?name=${encodeURIComponent(name)}`);
+            const status = await dmm.ask(`merge/status?name=${encodeURIComponent(name)}`);
             if (name === this.choice.value) this.show(name, status);
         }
 
@@ -144,7 +144,7 @@ var dmm = dmm || {};
 
         async act(action) {
             try {
-                await dmm.ask(action, { name: this.choice.value });
+                await dmm.ask(`merge/${action}`, { name: this.choice.value });
                 await this.update();
             } catch (error) {
                 this.message.hidden = false;

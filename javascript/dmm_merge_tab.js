@@ -7,16 +7,6 @@ var dmm = dmm || {};
 
     const LOOK_EVERY = 1000; // milliseconds
 
-    /** Asks the server; `body` makes it a request that does something. */
-    async function ask(path, body) {
-        const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-        const answer = await fetch(`./dmm/merge/${path}`, body && json);
-        const said = await answer.json();
-        if (answer.ok) return said;
-        const message = said.message ?? said.detail ?? answer.statusText;
-        throw Object.assign(new Error(message), { field: said.field });
-    }
-
     const element = (...parts) => dmm.element(...parts);
 
     class MergeTab {
@@ -51,14 +41,14 @@ var dmm = dmm || {};
 
         async makePlan() {
             await this.send(this.planButton, "The trainer looks at the files and measures a step …", async () => {
-                this.showPlan(await dmm.ask("plan", this.form.merge()));
+                this.showPlan(await dmm.ask("merge/plan", this.form.merge()));
                 this.say("");
             });
         }
 
         async start() {
             await this.send(this.startButton, "Starting …", async () => {
-                const { name } = await dmm.ask("start", this.form.merge());
+                const { name } = await dmm.ask("merge/start", this.form.merge());
                 this.say("");
                 await this.run.follow(name);
             });
@@ -114,6 +104,4 @@ var dmm = dmm || {};
         const tab = new MergeTab(page);
         setInterval(() => tab.look(), LOOK_EVERY);
     });
-
-    Object.assign(dmm, { ask });
 })();

@@ -21,7 +21,7 @@
                 this.button("Delete", "Delete the chosen preset", () => this.remove()),
             );
             find("presets").replaceChildren(bar, this.notice);
-            this.request("GET");
+            this.request(() => dmm.ask("presets"));
         }
 
         button(label, title, onclick) {
@@ -29,12 +29,10 @@
         }
 
         /** Shows all presets as the server has them afterwards, or why it refused. */
-        async request(method, options = {}, query = "") {
+        async request(ask) {
             try {
-                const response = await fetch(`./dmm/presets${query}`, { method, ...options });
-                const answer = await response.json();
-                if (!response.ok) throw new Error(answer.detail || answer.errors);
-                bars.forEach((bar) => bar.show(answer));
+                const presets = await ask();
+                bars.forEach((bar) => bar.show(presets));
                 this.say("");
                 return true;
             } catch (error) {
@@ -84,16 +82,15 @@
                 strength: Number(this.find("strength").querySelector("input").value),
                 mixing: this.find("mixing").querySelector("input:checked").value,
             };
-            const headers = { "Content-Type": "application/json" };
-            const body = JSON.stringify(preset);
-            if (await this.request("PUT", { headers, body })) this.select.value = name;
+            if (await this.request(() => dmm.ask("presets", preset, "PUT"))) this.select.value = name;
         }
 
         async remove() {
             const name = this.select.value;
             if (!name) return this.say("Choose the preset to delete first.");
             if (!confirm(`Delete the preset "${name}"?`)) return;
-            await this.request("DELETE", {}, `?${new URLSearchParams({ name })}`);
+            const query = new URLSearchParams({ name });
+            await this.request(() => dmm.ask(`presets?${query}`, undefined, "DELETE"));
         }
     }
 

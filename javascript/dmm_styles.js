@@ -39,13 +39,11 @@
 
     async function askForStyles(query) {
         try {
-            const answer = await fetch(`./dmm/styles?${query}`);
-            const said = await answer.json();
-            if (!answer.ok) return [[], said.detail || said.errors];
+            const said = await dmm.ask(`styles?${query}`);
             if (said.styles.length) return [said.styles, said.sampling ? `Made for ${said.sampling}.` : ""];
             return [[], `${said.checkpoint} is a plain checkpoint without styles, so it paints as ever.`];
         } catch (error) {
-            return [[], `The styles could not be read: ${error.message}`];
+            return [[], error.message];
         }
     }
 
