@@ -17,7 +17,7 @@ refuse_changed_host()
 from sd_webui_dmm import settings, tags  # noqa: E402
 from sd_webui_dmm.merging import tab  # noqa: E402
 from sd_webui_dmm.page import accordion, cards, routes, xyz_axes  # noqa: E402
-from sd_webui_dmm.painting import grid_tiles, sampling  # noqa: E402
+from sd_webui_dmm.painting import grid_tiles, main_thread, sampling  # noqa: E402
 
 
 class Script(scripts.Script):
@@ -53,4 +53,6 @@ script_callbacks.on_ui_settings(settings.register)
 script_callbacks.on_ui_tabs(tab.build)
 script_callbacks.on_cfg_denoiser(sampling.follow_sampling)
 script_callbacks.on_script_unloaded(grid_tiles.unfollow)
+script_callbacks.on_script_unloaded(main_thread.unfollow)
 grid_tiles.follow()
+main_thread.follow()

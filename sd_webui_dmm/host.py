@@ -1,4 +1,4 @@
-"""What we stand on in AUTOMATIC1111 and Forge, and what is said where it has moved."""
+"""What we stand on in AUTOMATIC1111, Forge and reForge, and what is said where it has moved."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ NEEDED = (
     "modules.script_callbacks.on_ui_tabs",
     "modules.scripts.AlwaysVisible",
     "modules.scripts.Script",
+    "modules.scripts.ScriptRunner",
     "modules.scripts.scripts_data",
     "modules.sd_models.checkpoint_aliases",
     "modules.sd_models.checkpoints_list",

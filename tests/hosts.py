@@ -1,4 +1,4 @@
-"""Where the hosts are on this machine: ComfyUI, WebUI, Forge."""
+"""Where the hosts are on this machine: ComfyUI, WebUI, Forge, reForge."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Host:
 
 
 def find_host(name: str) -> Host | None:
-    """The host called "comfyui", "webui" or "forge", or None where this machine has none.
+    """The host called "comfyui", "webui", "forge" or "reforge"; None where this machine has none.
 
-    `COMFYUI_PATH` (`WEBUI_PATH`, `FORGE_PATH`) names its folder, `COMFYUI_PYTHON` its Python and
-    `COMFYUI_PACKS` a folder of other packs; or `~/.config/dmm/hosts.toml` does:
+    `COMFYUI_PATH` (`WEBUI_PATH`, `FORGE_PATH`, `REFORGE_PATH`) names its folder, `COMFYUI_PYTHON`
+    its Python and `COMFYUI_PACKS` a folder of other packs; or `~/.config/dmm/hosts.toml` does:
 
         [comfyui]
         path = "/home/me/ComfyUI"

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from modules import call_queue, processing, shared
+from modules import call_queue, processing, scripts, shared
 from modules.images import save_image_with_geninfo
 
 from dmm.errors import DmmError
@@ -74,6 +74,7 @@ def _paint(name: str) -> Path:
         do_not_save_grid=True,
         **_SETTINGS,
     )
+    job.scripts = scripts.ScriptRunner()  # of no scripts, among which reForge looks for one
     with closing(job):
         sampling.begin_job(job, Request(mix=format_mix({name: 1.0})))
         processed = processing.process_images(job)

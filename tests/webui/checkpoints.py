@@ -1,8 +1,9 @@
-"""Checkpoints that the real WebUI and the real Forge accept, small where they allow it.
+"""Checkpoints that the real hosts accept, small where they allow it.
 
-Both take a small UNet of 320 channels, Forge by the tensors alone, the WebUI with a `.yaml` beside
-the file. Text encoder and VAE have to be of SD1.5's size; of SDXL's second text encoder, 2.8 GB in
-float32, both are taught a small one (see `test_extension/scripts/dmm_small_bigg.py`).
+They take a small UNet of 320 channels, Forge and reForge by the tensors alone, the WebUI with a
+`.yaml` beside the file. Text encoder and VAE have to be of SD1.5's size; of SDXL's second text
+encoder, 2.8 GB in float32, they are taught a small one (see
+`test_extension/scripts/dmm_small_bigg.py`).
 """
 
 from __future__ import annotations
@@ -121,12 +122,12 @@ def _vae_and_text_encoder() -> tuple[AutoencoderKL, CLIPTextModel]:
 
 
 def _small_bigg() -> CLIPTextModelWithProjection:
-    """SDXL's second text encoder with 2 layers of 32."""
+    """SDXL's second text encoder with 3 layers of 32, the fewest that reForge takes."""
     torch.manual_seed(0)
     config = CLIPTextConfig(
         hidden_size=1280,
         intermediate_size=5120,
-        num_hidden_layers=2,
+        num_hidden_layers=3,
         num_attention_heads=20,
         projection_dim=1280,
         hidden_act="gelu",
@@ -135,7 +136,7 @@ def _small_bigg() -> CLIPTextModelWithProjection:
 
 
 def _with_mean(text_encoder: PreTrainedModel) -> PreTrainedModel:
-    """Both hosts divide by the mean of the text's embedding, which is 0 at initialisation."""
+    """The hosts divide by the mean of the text's embedding, which is 0 at initialisation."""
     parameters = text_encoder.named_parameters()
     bias = next(bias for name, bias in parameters if "final_layer_norm.bias" in name)
     torch.nn.init.normal_(bias.data, mean=0.5)

@@ -54,7 +54,7 @@ def write_companions(models: Path, checkpoint: Path) -> None:
 
 def controlnet(webui: WebUI, picture: np.ndarray) -> Args:
     """The API's arguments for the ControlNet, with a picture as its hint."""
-    none = "None" if webui.kind == "forge" else "none"
+    none = "none" if webui.kind == "webui" else "None"
     unit = {"model": _model(webui, CONTROLNET), "module": none, "image": encoded(picture)}
     return {"controlnet": {"args": [unit | {"enabled": True, "weight": 1.0}]}}
 
@@ -79,7 +79,7 @@ def tiled_diffusion(
         tiles: how many make a batch.
         parts: those with a prompt of their own (see `part`), instead of a background in tiles.
     """
-    if webui.kind == "forge":
+    if webui.kind != "webui":
         args = [True, method, 64, 64, 8 * overlap, tiles]
         return {"multidiffusion integrated": {"args": args}}
     size, upscaling = [False, True, 1024, 1024, 8, 8, overlap, tiles], ["None", 2.0]

@@ -1,4 +1,4 @@
-"""A real WebUI and a real Forge for all the tests here, and the small checkpoints they load."""
+"""A real WebUI, Forge and reForge for all the tests here, and the small checkpoints they load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOST_STYLES = "name,prompt,negative_prompt\nmine,{prompt}<dmm:photo:1>,\n"
 WILDCARDS = "stable-diffusion-webui-wildcards"
 
 
-@pytest.fixture(scope="session", params=["webui", "forge"])
+@pytest.fixture(scope="session", params=["webui", "forge", "reforge"])
 def kind(request: pytest.FixtureRequest) -> str:
     if find_host(request.param) is None:
         pytest.skip(why_skipped(request.param))
@@ -47,7 +47,7 @@ def running(
 ) -> Iterator[WebUI]:
     base = tmp_path_factory.mktemp(kind)
     (base / "styles.csv").write_text(HOST_STYLES, encoding="utf-8")
-    if kind == "forge":
+    if kind != "webui":
         write_companions(base / "models", checkpoints / "merged.safetensors")
     server = WebUI(find_host(kind), kind, base, checkpoints, packs=[WILDCARDS])
     yield server
@@ -101,8 +101,8 @@ def untouched(kind: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFac
 def in_company(
     request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebUI]:
-    """A server with those whom styles meet: Forge, which brings them, or a WebUI with packs."""
-    if kind == "forge":
+    """A server with those whom styles meet: a Forge, which brings them, or a WebUI with packs."""
+    if kind != "webui":
         yield request.getfixturevalue("running")
         return
     webui = find_host(kind)

@@ -1,4 +1,4 @@
-"""A real WebUI or Forge on this machine's CPU, with the extension laid out as a clone would be."""
+"""A real WebUI, Forge or reForge on this machine's CPU, with the extension as a clone lays it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ PAINT_SECONDS = 180
 ARGUMENTS = {
     "webui": ["--use-cpu", "all", "--no-half", "--do-not-download-clip", "--disable-nan-check"],
     "forge": ["--always-cpu", "--all-in-fp32"],
+    "reforge": ["--always-cpu", "--all-in-fp32"],
 }
 PAINT = {
     "prompt": "a cat",
@@ -63,7 +64,8 @@ class WebUI(Server):
     """A running server; its settings, extensions, pictures and models lie in `base`.
 
     Args:
-        kind: "webui" or "forge".
+        kind: "webui", "forge" or "reforge". reForge paints, tiles and steers as Forge does; its
+            page and its API are the WebUI's.
         base: an empty folder.
         checkpoints: a folder of models; the server starts with "merged".
         packs: names of further extensions (see `Server`).
@@ -87,7 +89,11 @@ class WebUI(Server):
         self.models = base / "models"
         self.log_file = base / "server.log"
         super().__init__(host, base / "extensions", TEST_EXTENSION, packs, ours=ours)
-        settings = {"sd_model_checkpoint": "merged.safetensors", "samples_save": False}
+        settings = {
+            "sd_model_checkpoint": "merged.safetensors",
+            "samples_save": False,
+            "show_progress_type": "Approx cheap",  # as a rule it is a net, which hosts download
+        }
         (base / "config.json").write_text(json.dumps(settings), encoding="utf-8")
         port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"

@@ -35,7 +35,7 @@ def with_controlnet(webui: WebUI) -> dict[str, Any]:
 
 
 def with_ip_adapter(webui: WebUI) -> dict[str, Any]:
-    if webui.kind == "forge":
+    if webui.kind != "webui":
         pytest.skip("Forge's IP-Adapter takes no embedding, and needs CLIP's vision model")
     return {"others": ip_adapter(webui)}
 
@@ -47,10 +47,13 @@ def with_lora(_webui: WebUI) -> dict[str, Any]:
 def with_hypertile(webui: WebUI) -> dict[str, Any]:
     if webui.kind == "forge":
         pytest.skip("Forge has no hypertile")
+    size = {"width": 256, "height": 128}
+    if webui.kind == "reforge":
+        return {"others": {"hypertile integrated": {"args": [True, 32, 1, 3, False]}}} | size
     # The smallest of its tiles is 128 pixels; at depth 0 it divides the attention to them.
     hypertile = {"hypertile_enable_unet": True, "hypertile_max_depth_unet": 3}
     hypertile |= {"hypertile_max_tile_unet": 32, "hypertile_swap_size_unet": 1}
-    return {"override_settings": hypertile, "width": 256, "height": 128}
+    return {"override_settings": hypertile} | size
 
 
 def in_tiles(method: str) -> Any:

@@ -37,7 +37,7 @@ class Nets:
     hint: str
 
     def unit(self, model: str, **said: Any) -> dict[str, Any]:
-        none = "None" if self.webui.kind == "forge" else "none"
+        none = "none" if self.webui.kind == "webui" else "None"
         unit = {"model": self.titles[model], "module": none, "image": self.hint, "enabled": True}
         return unit | {"save_detected_map": False} | said
 
@@ -126,6 +126,8 @@ def test_on_a_plain_checkpoint(nets: Nets) -> None:
 
 
 def test_in_tiles(nets: Nets) -> None:
+    if nets.webui.kind == "reforge":
+        pytest.skip("reForge's MultiDiffusion fails beside a ControlNet")
     if nets.webui.kind == "webui" and not nets.webui.has_pack(TILED_DIFFUSION_PACK):
         pytest.skip(f"{TILED_DIFFUSION_PACK} is not in the host's folder of packs")
     tiles = {"others": tiled_diffusion(nets.webui, "Mixture of Diffusers", 4)}
@@ -175,7 +177,7 @@ def test_the_infotext_tells_of_controls_and_sets_them(nets: Nets) -> None:
     painted = nets.webui.paint(dmm, others=others, **SIZE)
     found = re.findall(r'DMM control (\d): ("[^"]*"|\w+)', painted.infotexts[0])
     assert found == [("0", "depth"), ("1", '"canny:0.5, pose:0.5"'), ("2", "canny")]
-    if nets.webui.kind == "webui":  # Forge's API fails on every infotext; see test_browser.py
+    if nets.webui.kind != "forge":  # Forge's API fails on every infotext; see test_browser.py
         again = nets.webui.paint(others=others, infotext=painted.infotexts[0], **SIZE)
         assert again == painted
 

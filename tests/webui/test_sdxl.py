@@ -26,11 +26,7 @@ def models(running: WebUI, kind: str, checkpoints: Path) -> Iterator[None]:
     for name, of_file in styles.items():
         write_sdxl_checkpoint(checkpoints / f"{name}.safetensors", of_file, yaml)
     running.post("/sdapi/v1/refresh-checkpoints", {})
-    # As a rule the hosts preview by a net, which they would download for SDXL.
-    preview = running.get("/sdapi/v1/options")["show_progress_type"]
-    running.post("/sdapi/v1/options", {"show_progress_type": "Approx cheap"})
     yield
-    running.post("/sdapi/v1/options", {"show_progress_type": preview})
     running.choose("merged")
     for file in checkpoints.glob("xl*"):
         file.unlink()

@@ -1,12 +1,12 @@
-"""SDXL's second text encoder has 32 layers, 2.8 GB; that of the tests has 2."""
+"""SDXL's second text encoder has 32 layers, 2.8 GB; that of the tests has 3."""
 
 from pathlib import Path
 
 import open_clip
 from transformers import CLIPTextConfig
 
-LAYERS = 2
-read = CLIPTextConfig.from_pretrained
+LAYERS = 3
+read, read_file = CLIPTextConfig.from_pretrained, CLIPTextConfig.from_json_file
 
 
 def read_small(path, *args, **options):
@@ -14,6 +14,15 @@ def read_small(path, *args, **options):
     return read(path, *args, **options, **small)
 
 
-# The WebUI's `.yaml` beside a checkpoint names it; Forge has one description for all files.
+def read_small_file(path):
+    config = read_file(path)
+    if Path(path).name == "clip_config_bigg.json":
+        config.num_hidden_layers = LAYERS
+    return config
+
+
+# The WebUI's `.yaml` beside a checkpoint names it; Forge and reForge have one description for all
+# files, each its own.
 open_clip.add_model_config(Path(__file__).parents[1] / "dmm_small_bigg.json")
 CLIPTextConfig.from_pretrained = read_small
+CLIPTextConfig.from_json_file = read_small_file
