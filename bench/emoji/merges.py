@@ -22,8 +22,8 @@ RUN = Path(__file__).parents[2] / "trainer" / "run.py"
 SECOND_RATE = 0.1
 """The second stage's learning rate, of the first's.
 
-Its batches are ten pairs, as the paper's are, and at a rate far above the paper's so few undo what was
-learned.
+Its batches are ten pairs, as the paper's are, and at a rate far above the paper's so few undo what
+was learned.
 """
 
 
