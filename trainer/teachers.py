@@ -127,4 +127,5 @@ class TeacherPool:
         tensors = checkpoint.unet_tensors()
         for name, parameter in unet.named_parameters():
             parameter.copy_(tensors[name])
+        checkpoint.refuse_changed()  # while it was read: a mixture would be learned from, and saved
         return unet

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from dmm.errors import DmmError
 from dmm.tensors import open_tensors, save_tensors
 from tests import nets
 from trainer.checkpoint import open_checkpoint
+from trainer.checkpoint.network import Network
 from trainer.teachers import Teacher, TeacherPool
 from trainer.text import TextEmbedding
 
@@ -52,3 +58,45 @@ def test_teachers_take_turns_on_few_slots(teachers: list[Teacher], slots: int) -
     for number in [*range(COUNT), *range(0, COUNT, 7), 0]:
         torch.testing.assert_close(prediction(number), first + number)
     assert unets_in_memory() - before == slots
+
+
+def test_a_file_written_into_while_it_is_read_is_refused(
+    teachers: list[Teacher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "written-into.safetensors"
+    shutil.copy(teachers[1].checkpoint.path, path)
+    kept, checkpoint = path.read_bytes(), open_checkpoint(path)
+    assert checkpoint.sha256
+
+    def write() -> None:
+        with path.open("r+b") as file:
+            file.seek(-4, os.SEEK_END)
+            file.write(b"1234")
+
+    pool = TeacherPool(
+        [teachers[0], Teacher(checkpoint, "epsilon", None, (1,))], "cpu", torch.float32, slots=1
+    )
+    with pool.painting(0, torch.tensor([0])):  # the slot is taken, and will be written over
+        pass
+    named_parameters = UNet2DConditionModel.named_parameters
+
+    def parameters(unet: UNet2DConditionModel) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        yield from named_parameters(unet)
+        write()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNet2DConditionModel, "named_parameters", parameters)
+        with pytest.raises(DmmError, match="changed by another program"):
+            pool.painting(1, torch.tensor([1])).__enter__()
+
+    path.write_bytes(kept)
+    load = Network.load
+
+    def load_and_write(network: Network, dtype: torch.dtype) -> torch.nn.Module:
+        loaded = load(network, dtype)
+        write()
+        return loaded
+
+    monkeypatch.setattr(Network, "load", load_and_write)
+    with pytest.raises(DmmError, match="changed by another program"):
+        checkpoint.load_unet()

@@ -76,17 +76,17 @@ class Checkpoint:
 
     def load_unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
         """The UNet on the CPU, a copy of its own."""
-        return self._network("unet").load(dtype)
+        return self._load("unet", dtype)
 
     def load_vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
         """The VAE on the CPU, a copy of its own."""
-        return self._network("vae").load(dtype)
+        return self._load("vae", dtype)
 
     def load_text_encoder(
         self, index: int, dtype: torch.dtype = torch.float32
     ) -> CLIPTextModel | CLIPTextModelWithProjection:
         """A text encoder on the CPU, a copy of its own; SDXL's second has a projection."""
-        return self._network(TEXT_ENCODERS[index]).load(dtype)
+        return self._load(TEXT_ENCODERS[index], dtype)
 
     @cached_property
     def sha256(self) -> str:
@@ -120,6 +120,11 @@ class Checkpoint:
     def made_of(self) -> Mapping[str, Any]:
         """What else a recipe says of it; JSON values only."""
         return {}
+
+    def _load(self, name: str, dtype: torch.dtype) -> Any:
+        network = self._network(name).load(dtype)
+        self.refuse_changed()  # while it was read
+        return network
 
     def _network(self, name: str) -> Network:
         if name not in self.networks:
