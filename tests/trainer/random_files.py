@@ -57,8 +57,7 @@ def write_checkpoint(path: Path, model: Model, seed: int) -> None:
 def write_unet_lora(path: Path, model: Model, seed: int) -> None:
     """A LoRA on the whole UNet, in kohya's spelling.
 
-    It changes the weights a little, as real ones do: random ones as large as the weights themselves
-    add up through a UNet of full depth until it overflows.
+    It changes the weights a little, as real ones do.
     """
     unet = RandomTensors("unet", model.networks["unet"], seed)
     tensors = {}
