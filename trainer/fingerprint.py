@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -58,15 +59,17 @@ class HashedFiles:
     """Files that a long run reads again and again, and that nobody may write into meanwhile.
 
     One that is removed, or another put in its place, does no harm: what was opened stays readable.
-
-    Attributes:
-        sha256: of the files' bytes, one after the other.
     """
 
     def __init__(self, paths: Iterable[Path], title: str) -> None:
         self._paths, self._title = list(paths), title
+        self._marks: list[Mark] = []  # as they were when they were hashed
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the files' bytes, one after the other. Taken once; from then on they are watched."""
         self._marks = self._marks_now()
-        self.sha256 = files_sha256(self._paths, title)
+        return files_sha256(self._paths, self._title)
 
     def refuse_changed(self) -> None:
         """Check that they hold what was hashed; they are hashed again only where times differ.
@@ -74,9 +77,10 @@ class HashedFiles:
         Raises:
             DmmError: they do not.
         """
+        if not self._marks:
+            return
         marks = self._marks_now()
-        same_files = [mark and mark[:2] for mark in marks] == [mark[:2] for mark in self._marks]
-        if marks == self._marks or not same_files:
+        if marks == self._marks or _identities(marks) != _identities(self._marks):
             return
         if files_sha256(self._paths, self._title) != self.sha256:
             changed = zip(self._paths, marks, self._marks, strict=True)
@@ -88,12 +92,19 @@ class HashedFiles:
             )
         self._marks = marks
 
-    def _marks_now(self) -> list[tuple[int, ...] | None]:
-        """By which a file is known (device and number), and what writing into it changes."""
+    def _marks_now(self) -> list[Mark]:
         return [_mark(path) for path in self._paths]
 
 
-def _mark(path: Path) -> tuple[int, ...] | None:
+Mark = tuple[int, ...] | None
+"""By what a file is known (device and number), and what writing into it changes."""
+
+
+def _identities(marks: list[Mark]) -> list[Mark]:
+    return [mark and mark[:2] for mark in marks]
+
+
+def _mark(path: Path) -> Mark:
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 
 from dmm.errors import DmmError
 from dmm.tensors import open_tensors, save_tensors
 from tests import nets
-from trainer.checkpoint import open_checkpoint
+from tests.trainer.controlnets import write_controlnet
+from tests.trainer.loras import layers, write_lora
+from trainer.checkpoint import Checkpoint, open_checkpoint
 from trainer.checkpoint.network import Network
+from trainer.controlnet import on_base, open_controlnet
+from trainer.lora import open_lora, with_loras
 from trainer.teachers import Teacher, TeacherPool
 from trainer.text import TextEmbedding
 
@@ -60,19 +64,19 @@ def test_teachers_take_turns_on_few_slots(teachers: list[Teacher], slots: int) -
     assert unets_in_memory() - before == slots
 
 
-def test_a_file_written_into_while_it_is_read_is_refused(
+def write_into(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"1234")
+
+
+def test_a_file_written_into_while_a_slot_is_filled_is_refused(
     teachers: list[Teacher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "written-into.safetensors"
     shutil.copy(teachers[1].checkpoint.path, path)
-    kept, checkpoint = path.read_bytes(), open_checkpoint(path)
+    checkpoint = open_checkpoint(path)
     assert checkpoint.sha256
-
-    def write() -> None:
-        with path.open("r+b") as file:
-            file.seek(-4, os.SEEK_END)
-            file.write(b"1234")
-
     pool = TeacherPool(
         [teachers[0], Teacher(checkpoint, "epsilon", None, (1,))], "cpu", torch.float32, slots=1
     )
@@ -82,21 +86,45 @@ def test_a_file_written_into_while_it_is_read_is_refused(
 
     def parameters(unet: UNet2DConditionModel) -> Iterator[tuple[str, torch.nn.Parameter]]:
         yield from named_parameters(unet)
-        write()
+        write_into(path)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(UNet2DConditionModel, "named_parameters", parameters)
-        with pytest.raises(DmmError, match="changed by another program"):
-            pool.painting(1, torch.tensor([1])).__enter__()
+    monkeypatch.setattr(UNet2DConditionModel, "named_parameters", parameters)
+    with pytest.raises(DmmError, match="changed by another program"):
+        pool.painting(1, torch.tensor([1])).__enter__()
 
-    path.write_bytes(kept)
+
+@pytest.fixture(params=["checkpoint", "lora", "controlnet"])
+def watched(
+    request: pytest.FixtureRequest, teachers: list[Teacher], tmp_path: Path
+) -> tuple[Checkpoint, Path]:
+    """A teacher of each kind, and the file of it that another program will write into."""
+    path = tmp_path / "written-into.safetensors"
+    plain = teachers[1].checkpoint
+    unet = plain.load_unet()
+    if request.param == "checkpoint":
+        shutil.copy(plain.path, path)
+        return open_checkpoint(path), path
+    if request.param == "lora":
+        modules = {name: f"unet.{name.removesuffix('.weight')}" for name in layers(unet)}
+        write_lora(path, modules, plain.unet_tensors())
+        return with_loras(plain, [open_lora(path)]), path
+    write_controlnet(path, ControlNetModel.from_unet(unet))
+    return on_base(plain, open_controlnet(path), frozen=lambda: unet), path
+
+
+def test_a_file_written_into_while_it_is_read_is_refused(
+    watched: tuple[Checkpoint, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, path = watched
+    assert checkpoint.sha256
+    checkpoint.load_unet()  # nobody writes
     load = Network.load
 
     def load_and_write(network: Network, dtype: torch.dtype) -> torch.nn.Module:
         loaded = load(network, dtype)
-        write()
+        write_into(path)
         return loaded
 
     monkeypatch.setattr(Network, "load", load_and_write)
-    with pytest.raises(DmmError, match="changed by another program"):
+    with pytest.raises(DmmError, match=r"written-into\.safetensors was changed by another"):
         checkpoint.load_unet()

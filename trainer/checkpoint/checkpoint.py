@@ -88,7 +88,7 @@ class Checkpoint:
         """A text encoder on the CPU, a copy of its own; SDXL's second has a projection."""
         return self._load(TEXT_ENCODERS[index], dtype)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Hash of the file, as the WebUI and its mergers know it; in a folder, of the UNet's."""
         return self._hashed.sha256
@@ -103,8 +103,7 @@ class Checkpoint:
         Raises:
             DmmError: another program has written into one.
         """
-        if "_hashed" in vars(self):
-            self._hashed.refuse_changed()
+        self._hashed.refuse_changed()
 
     @property
     def kind(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -127,16 +126,14 @@ class ControlNetCheckpoint(Checkpoint):
     frozen: Callable[[], UNet2DConditionModel]
 
     def load_unet(self, dtype: torch.dtype = torch.float32) -> ControlledUNet:
-        return ControlledUNet(self.file.network.load(dtype), self.frozen())
+        controlnet = self.file.network.load(dtype)
+        self.refuse_changed()  # while it was read
+        return ControlledUNet(controlnet, self.frozen())
 
     def unet_tensors(self) -> Mapping[str, Tensor]:
         """The ControlNet's, by their names in a `ControlledUNet`."""
         tensors = self.file.network.tensors
         return {f"controlnet.{name}": tensor for name, tensor in tensors.items()}
-
-    @cached_property
-    def sha256(self) -> str:
-        return self.file.sha256
 
     @property
     def kind(self) -> str:
@@ -172,4 +169,5 @@ def on_base(
             f"{base.path} pictures {factor} times. Choose a ControlNet for the base."
         )
     same = {field.name: getattr(base, field.name) for field in fields(Checkpoint)}
-    return ControlNetCheckpoint(**(same | {"path": file.path}), file=file, frozen=frozen)
+    own = {"path": file.path, "weight_files": (file.weights,)}
+    return ControlNetCheckpoint(**(same | own), file=file, frozen=frozen)

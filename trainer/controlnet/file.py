@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from dmm import layouts
@@ -20,7 +19,6 @@ from trainer.architecture import (
     listed,
 )
 from trainer.checkpoint.network import Network, shapes_of, without_values
-from trainer.fingerprint import files_sha256
 from trainer.recognise import recognise
 
 MARKS = (f"{CONTROLNET_PREFIX}input_hint_block.", "input_hint_block.", "controlnet_cond_embedding.")
@@ -51,10 +49,6 @@ class ControlNetFile:
     family: Family
     network: Network
     weights: Path
-
-    @cached_property
-    def sha256(self) -> str:
-        return files_sha256([self.weights], self.path.name)
 
 
 def is_controlnet(path: Path) -> bool:

@@ -39,7 +39,7 @@ class LoraCheckpoint(Checkpoint):
         return {
             "checkpoint": {"path": self.plain.source, "sha256": self.plain.sha256},
             "loras": [
-                {"path": lora.path.name, "sha256": lora.sha256, "weight": lora.weight}
+                {"path": lora.path.name, "sha256": lora.hashed.sha256, "weight": lora.weight}
                 for lora in self.loras
             ],
         }
@@ -47,11 +47,13 @@ class LoraCheckpoint(Checkpoint):
     @cached_property
     def sha256(self) -> str:
         """Hash of the hashes of checkpoint and LoRAs, and of the weights."""
-        loras = [(lora.sha256, lora.weight) for lora in self.loras]
+        loras = [(lora.hashed.sha256, lora.weight) for lora in self.loras]
         return fingerprint("loras on a checkpoint", self.plain.sha256, loras)
 
     def refuse_changed(self) -> None:
         self.plain.refuse_changed()
+        for lora in self.loras:
+            lora.hashed.refuse_changed()
 
 
 class ChangedTensors(Mapping[str, Tensor]):

@@ -14,7 +14,7 @@ from dmm.layouts import UNET_PREFIX
 from dmm.tensors import TensorFile, open_tensors
 from trainer.architecture import Misfit, listed
 from trainer.checkpoint import Checkpoint
-from trainer.fingerprint import files_sha256
+from trainer.fingerprint import HashedFiles
 from trainer.lora.factors import SUFFIXES, Factors
 from trainer.lora.kinds import made_for, other_kind
 from trainer.lora.names import NETWORKS, spellings
@@ -44,8 +44,8 @@ class Lora:
         return self.file.path
 
     @cached_property
-    def sha256(self) -> str:
-        return files_sha256([self.path], self.path.name)
+    def hashed(self) -> HashedFiles:
+        return HashedFiles([self.path], self.path.name)
 
     def __str__(self) -> str:
         return self.path.name if self.weight == 1 else f"{self.weight:g} × {self.path.name}"
