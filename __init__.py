@@ -12,9 +12,10 @@ WEB_DIRECTORY = "./comfyui_dmm/web"
 
 async def comfy_entrypoint():
     """What ComfyUI calls for the nodes. Imports wait for it: a test runner may load this file."""
-    from comfyui_dmm.host import refuse_changed_host
+    from comfyui_dmm.host import NEEDED
+    from dmm.needs import refuse_changed
 
-    refuse_changed_host()
+    refuse_changed("ComfyUI", NEEDED)
     from comfyui_dmm.extension import DmmExtension
 
     return DmmExtension()

@@ -1,8 +1,4 @@
-"""What we stand on in ComfyUI beyond its API for nodes, and what is said where it has moved."""
-
-from __future__ import annotations
-
-from dmm.needs import missing
+"""What we stand on in ComfyUI beyond its API for nodes."""
 
 NEEDED = (
     "comfy.cli_args.args.disable_metadata",
@@ -43,19 +39,3 @@ NEEDED = (
     "server.PromptServer.instance.routes",
     "server.PromptServer.instance.user_manager.get_request_user_filepath",
 )
-
-
-def refuse_changed_host() -> None:
-    """Called before anything else of ours is imported.
-
-    Raises:
-        ImportError: this ComfyUI lacks what we need, and the message names it. The host shows it
-            and goes on without us.
-    """
-    moved = missing(NEEDED)
-    if moved:
-        raise ImportError(
-            f"DMM needs {', '.join(moved)}, which this ComfyUI has not. DMM's nodes are left out; "
-            "everything else works as ever. Update DMM, or use a ComfyUI that its "
-            "docs/compatibility.md names."
-        )

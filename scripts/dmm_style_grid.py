@@ -9,9 +9,10 @@ ROOT = str(Path(__file__).parents[1])
 if ROOT not in sys.path:
     sys.path.append(ROOT)  # at the end, as in dmm_styles.py
 
-from sd_webui_dmm.host import moved  # noqa: E402
+from dmm.needs import missing  # noqa: E402
+from sd_webui_dmm.host import NEEDED  # noqa: E402
 
-if not moved():  # dmm_styles.py tells of it
+if not missing(NEEDED):  # dmm_styles.py tells of it
     from sd_webui_dmm.page import style_grid
 
     class Script(scripts.Script):

@@ -9,9 +9,10 @@ ROOT = str(Path(__file__).parents[1])
 if ROOT not in sys.path:
     sys.path.append(ROOT)  # at the end: nothing of the host's, or of another extension, is shadowed
 
-from sd_webui_dmm.host import refuse_changed_host  # noqa: E402
+from dmm.needs import refuse_changed  # noqa: E402
+from sd_webui_dmm.host import NEEDED  # noqa: E402
 
-refuse_changed_host()
+refuse_changed("WebUI", NEEDED)
 
 # Now, not when first used: the host takes other entries off sys.path once this file is loaded.
 from sd_webui_dmm import settings, tags  # noqa: E402

@@ -1,8 +1,4 @@
-"""What we stand on in AUTOMATIC1111, Forge and reForge, and what is said where it has moved."""
-
-from __future__ import annotations
-
-from dmm.needs import missing
+"""What we stand on in AUTOMATIC1111, Forge and reForge."""
 
 NEEDED = (
     "gradio.components.Component",
@@ -53,22 +49,3 @@ NEEDED = (
     "modules.ui_extra_networks.quote_js",
     "modules.ui_extra_networks.register_page",
 )
-
-
-def moved() -> list[str]:
-    """What this host lacks of it."""
-    return missing(NEEDED)
-
-
-def refuse_changed_host() -> None:
-    """Called before anything else of ours is imported.
-
-    Raises:
-        ImportError: this host lacks what we need, and the message names it. The host shows it and
-            goes on without us.
-    """
-    if names := moved():
-        raise ImportError(
-            f"DMM needs {', '.join(names)}, which this WebUI has not. DMM is left out; everything "
-            "else works as ever. Update DMM, or use a WebUI that its docs/compatibility.md names."
-        )

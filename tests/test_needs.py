@@ -27,7 +27,7 @@ NOT_CHECKED = {
 @pytest.mark.parametrize("pack", HOST_PACKAGES)
 def test_the_list_is_complete(pack: str) -> None:
     needed = needed_by(pack)
-    taken = {name for file in (ROOT / pack).glob("*.py") for name in host_names(file, pack)}
+    taken = {name for file in (ROOT / pack).rglob("*.py") for name in host_names(file, pack)}
     assert taken
     left_out = [
         name
