@@ -137,15 +137,16 @@ def _open_safetensors(path: Path) -> TensorFile:
 def _open_pickle(path: Path) -> TensorFile:
     try:
         content = _load_weights(path)
-    except UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        code = f"code ({asked[1]})" if asked else "objects, perhaps code, besides tensors"
-        raise DmmError(
-            f"{path} was not opened, because it contains {code}, which could do anything to this "
-            "computer. Get the .safetensors version of this file, or convert it to .safetensors "
-            "with a tool you trust, on a machine you can lose."
-        ) from error
     except Exception as error:  # a damaged file makes torch.load stumble anywhere
+        # Before torch 2.6 a file that ends too early is among what it refuses to unpickle.
+        if isinstance(error, UnpicklingError) and "unexpected EOF" not in str(error):
+            asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+            code = f"code ({asked[1]})" if asked else "objects, perhaps code, besides tensors"
+            raise DmmError(
+                f"{path} was not opened, because it contains {code}, which could do anything to "
+                "this computer. Get the .safetensors version of this file, or convert it to "
+                ".safetensors with a tool you trust, on a machine you can lose."
+            ) from error
         raise DmmError(
             f"{path} is damaged or truncated (it has {path.stat().st_size:,} bytes). Download or "
             f"copy it again. ({type(error).__name__}: {next(iter(str(error).splitlines()), '')})"
