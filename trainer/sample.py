@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from dmm.mixes import mix_weights, parse_mix
+from dmm.resolving import resolve
 from trainer.grid import save_grid
-from trainer.studio import Studio, refuse_odd_size
+from trainer.studio import Studio, picture_size
 
 
 def paint_mixes(
@@ -42,19 +40,17 @@ def paint_mixes(
     """
     studio = Studio(path, base)
     studio.refuse_steps(steps)
-    wanted = list(mixes or studio.styles.names)
-    weights = [mix_weights(parse_mix(mix), studio.styles.names) for mix in wanted]
-    width, height = (given or side for given, side in zip(size, studio.size, strict=True))
-    refuse_odd_size((width, height))
+    wanted = [(mix, mix) for mix in mixes or ()]
+    wanted = wanted or [(name, {name: 1.0}) for name in studio.styles.names]
+    styles = [(label, resolve(studio.styles, mix, strength=strength)) for label, mix in wanted]
+    size = picture_size(size, studio.size)
     rows = []
-    for label, row in zip(wanted, weights, strict=True):
-        with torch.no_grad():
-            vector = strength * studio.styles.prompts(row)
+    for label, vector in styles:
         pictures = studio.paint(
             prompts,
             vector,
             negative=negative,
-            size=(width, height),
+            size=size,
             seed=seed,
             steps=steps,
             guidance=guidance,

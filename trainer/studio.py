@@ -16,13 +16,11 @@ from dmm.injection import styled
 from dmm.merged import read_styles
 from dmm.metadata import Sampling
 from dmm.regions import Regions
-from trainer.checkpoint import open_checkpoint
+from trainer.buckets import Size
+from trainer.checkpoint import Checkpoint, open_checkpoint
 from trainer.fold import open_adapter
 from trainer.sampling import MOST_LCM_STEPS, SAMPLERS, decode, sample_latents, sdxl_time_ids
 from trainer.text import TextEmbedding, TextEncoders
-
-Size = tuple[int, int]
-"""Width and height, in pixels."""
 
 
 class Studio:
@@ -49,7 +47,7 @@ class Studio:
                 f"{path} wants the sampler {self.sampling.sampler!r}, which is not known here."
             )
         self._checkpoint = open_adapter(path, base) if base else open_checkpoint(path)
-        self.size = trained_size(self._checkpoint.metadata.get("modelspec.resolution", ""))
+        self.size = trained_size(self._checkpoint)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._encoded = lru_cache(maxsize=16)(self._encode)
 
@@ -123,23 +121,20 @@ class Studio:
         return self._text.encode(prompts)
 
 
-def picture_size(size: tuple[int | None, int | None], trained: str) -> Size:
-    """As asked for, else as trained, else 512 × 512.
-
-    Args:
-        trained: `modelspec.resolution`, such as "512x768"; a stranger's.
+def picture_size(size: tuple[int | None, int | None], trained: Size) -> Size:
+    """As asked for, else as trained.
 
     Raises:
         DmmError: it is not a multiple of 8.
     """
-    width, height = (given or side for given, side in zip(size, trained_size(trained), strict=True))
+    width, height = (given or side for given, side in zip(size, trained, strict=True))
     refuse_odd_size((width, height))
     return width, height
 
 
-def trained_size(said: str) -> Size:
-    """Width and height from "512x768", a stranger's word; 512 × 512 where it makes no sense."""
-    sides = said.split("x")
+def trained_size(checkpoint: Checkpoint) -> Size:
+    """Width and height that its metadata say, "512x768"; 512 × 512 where they make no sense."""
+    sides = checkpoint.metadata.get("modelspec.resolution", "").split("x")
     if len(sides) != 2 or not all(side.isdecimal() for side in sides):
         return 512, 512
     return int(sides[0]), int(sides[1])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -62,22 +63,43 @@ def address(checkpoint) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(chromium, address):
-    page = chromium.new_page(viewport={"width": 1280, "height": 1200})
-    page.set_default_timeout(60_000)
-    page.goto(address)
-    page.get_by_label("Prompt").first.fill("a fox, sleeping")
-    page.get_by_label("Seed").first.fill("7")
-    page.get_by_role("button", name="More").click()
-    page.get_by_label("Steps").first.fill("2")
-    yield page
-    page.close()
+def open_page(chromium, address):
+    """Opens the page in a window of its own."""
+    pages = []
+
+    def opened():
+        page = chromium.new_page(viewport={"width": 1280, "height": 1200})
+        pages.append(page)
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        page.get_by_label("Prompt").first.fill("a fox, sleeping")
+        page.get_by_label("Seed").first.fill("7")
+        page.get_by_role("button", name="More").click()
+        page.get_by_label("Steps").first.fill("2")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def press(page, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).locator("visible=true").click()
 
 
 def paint(page, button: str, folder: Path, count: int) -> list[Image.Image]:
     """Presses a button and waits for its pictures, as they are kept in the folder."""
     before = set(folder.glob("*.png"))
-    page.get_by_role("button", name=button, exact=True).locator("visible=true").click()
+    press(page, button)
+    return painted(page, folder, before, count)
+
+
+def painted(page, folder: Path, before: set[Path], count: int) -> list[Image.Image]:
     while len(new := sorted(set(folder.glob("*.png")) - before)) < count:
         page.wait_for_timeout(100)
         assert not page.get_by_text("Error", exact=True).locator("visible=true").count()
@@ -133,6 +155,31 @@ def test_regions_painted_with_the_mouse(page, pictures):
     [picture] = paint(page, "Paint", pictures, 1)
     assert mix_of(picture) == "ink:1, with painted regions of pen"
     assert picture.tobytes() != plain.tobytes()
+
+
+def test_two_windows_do_not_paint_into_one_another(open_page, pictures):
+    page, other = open_page(), open_page()
+    page.get_by_role("tab", name="Every style").click()
+    for window in (page, other):
+        window.get_by_label("Steps").first.fill("30")
+    alone = [paint(page, "Paint every style", pictures, 1 + len(STYLES))]
+    alone.append(paint(other, "Paint", pictures, 1))
+    before = set(pictures.glob("*.png"))
+    press(page, "Paint every style")
+    press(other, "Paint")
+    together = painted(other, pictures, before, 2 + len(STYLES))
+    assert sorted(map(pixels, together)) == sorted(map(pixels, chain(*alone)))
+
+
+def pixels(picture: Image.Image) -> bytes:
+    return picture.tobytes()
+
+
+def test_nothing_on_the_page_uploads(page, pictures):
+    paint(page, "Paint", pictures, 1)
+    page.wait_for_selector(".dmm-picture img")
+    assert page.get_by_role("button", name="Download").locator("visible=true").count()
+    assert not page.get_by_role("button", name="Share").count()
 
 
 def test_without_gradio_it_says_how_to_get_it(checkpoint):

@@ -27,7 +27,7 @@ from trainer.evaluate.prompts import open_prompts
 from trainer.evaluate.scores import Score, mean_score, open_scores
 from trainer.painting import PaintSettings
 from trainer.precision import DTYPES
-from trainer.studio import picture_size
+from trainer.studio import picture_size, trained_size
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def evaluate(
 def _commission(contestants: Contestants, settings: Settings, device: torch.device) -> Commission:
     checkpoint = contestants.checkpoint
     prompts = open_prompts(settings.prompts)
-    size = picture_size(settings.size, checkpoint.metadata.get("modelspec.resolution", ""))
+    size = picture_size(settings.size, trained_size(checkpoint))
     return Commission(
         prompts=prompts,
         pictures=settings.pictures or len(prompts),

@@ -18,6 +18,7 @@ from trainer.play.painter import Painter, Picture
 from trainer.play.pictures import Settings
 
 CANVAS = 512  # pixels of the longer side of what regions are painted on
+QUEUE = "painting"  # that all buttons and windows stand in: there is one UNet, and styles hook it
 THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # asks no server
 CSS = """
 .dmm-picture img { object-fit: contain; min-height: 20em; max-height: 70vh; }
@@ -96,7 +97,7 @@ def _one_picture(painter: Painter, fields: _Fields) -> None:
         return painter.mix(settings, mix)
 
     for event in (go.click, fields[0].submit):
-        event(_spoken(paint), list(fields), [picture, said])
+        event(_spoken(paint), list(fields), [picture, said], concurrency_id=QUEUE)
 
 
 def _every_style(painter: Painter, fields: _Fields) -> None:
@@ -107,7 +108,7 @@ def _every_style(painter: Painter, fields: _Fields) -> None:
         settings, _, _ = fields.read(painter.names, values)
         yield from _growing(painter.every_style(settings))
 
-    painting = go.click(_spoken_as_it_goes(paint), list(fields), gallery)
+    painting = go.click(_spoken_as_it_goes(paint), list(fields), gallery, concurrency_id=QUEUE)
     stop.click(None, cancels=painting)
 
 
@@ -122,7 +123,8 @@ def _between_two(painter: Painter, fields: _Fields) -> None:
         settings, _, (one, other) = fields.read(painter.names, values)
         yield from _growing(painter.strip(settings, one, other))
 
-    painting = go.click(_spoken_as_it_goes(paint), [*fields, first, second], gallery)
+    asked = [*fields, first, second]
+    painting = go.click(_spoken_as_it_goes(paint), asked, gallery, concurrency_id=QUEUE)
     stop.click(None, cancels=painting)
 
 
@@ -143,6 +145,7 @@ def _regions(painter: Painter, fields: _Fields) -> None:
             sources=(),
             transforms=(),
             layers=False,
+            buttons=["fullscreen"],
             brush=gr.Brush(default_size=40, colors=list(colours), color_mode="fixed"),
         )
         soft = gr.Slider(0, 64, longer // 16, step=1, label="Feather", info="Pixels at a border")
@@ -152,7 +155,7 @@ def _regions(painter: Painter, fields: _Fields) -> None:
         settings, mix, (painted, pixels) = fields.read(painter.names, values)
         return painter.regions(settings, mix, painted["layers"], colours, int(pixels))
 
-    go.click(_spoken(paint), [*fields, editor, soft], [picture, said])
+    go.click(_spoken(paint), [*fields, editor, soft], [picture, said], concurrency_id=QUEUE)
 
 
 def _picture() -> gr.Image:
@@ -162,6 +165,7 @@ def _picture() -> gr.Image:
         label="Picture",
         elem_classes="dmm-picture",
         interactive=False,
+        buttons=["download", "fullscreen"],  # not "share", which uploads
     )
 
 
@@ -170,7 +174,13 @@ def _said() -> gr.Textbox:
 
 
 def _gallery(columns: int) -> gr.Gallery:
-    return gr.Gallery(columns=columns, label="From one seed", interactive=False, format="png")
+    return gr.Gallery(
+        columns=columns,
+        label="From one seed",
+        interactive=False,
+        format="png",
+        buttons=["download", "download_all", "fullscreen"],
+    )
 
 
 def _buttons(label: str) -> tuple[gr.Button, gr.Button]:

@@ -49,7 +49,7 @@ class Painter:
         for part in range(STRIP):
             weight = part / (STRIP - 1)
             mix = {first: 1 - weight}
-            mix[second] = mix.get(second, 0) + weight if first == second else weight
+            mix[second] = mix.get(second, 0) + weight
             yield self.mix(settings, mix)[0], f"{weight:g}"
 
     def regions(
