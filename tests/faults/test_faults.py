@@ -43,7 +43,7 @@ def command(request: pytest.FixtureRequest) -> Iterator[Command]:
 @pytest.mark.parametrize("chain", range(CHAINS))
 def test_killed_again_and_again(command: Command, chain: int, chance: random.Random, tmp_path):
     kills = 0
-    while kills < KILLS_A_CHAIN:
+    while kills < KILLS_A_CHAIN:  # all of them: a run that came to its end begins anew
         fault, seconds = None, None
         if chance.random() < 0.5:
             fault = KilledAt(command.folder, chance.randint(1, len(command.changes)))
@@ -52,12 +52,14 @@ def test_killed_again_and_again(command: Command, chain: int, chance: random.Ran
         code = run(command.words, tmp_path / "said", fault, seconds)
         print(fault or seconds, code)
         if code == 0:
-            break
+            assert_finished(command)
+            shutil.rmtree(command.folder)
+            command.folder.mkdir()
+            continue
         assert code == KILLED, (tmp_path / "said").read_text()
         kills += 1
         assert_whole(command.folder, command.finished)
         _disturb_times(command.folder, chance)
-    print(f"kills: {kills}")
     assert_finishes(command, tmp_path)
 
 
@@ -96,6 +98,10 @@ def assert_finishes(command: Command, tmp_path: Path, fault: Fault | None = None
     """The command, run to its end, leaves what it leaves undisturbed."""
     said = tmp_path / "said"
     assert run(command.words, said, fault) == 0, said.read_text()
+    assert_finished(command)
+
+
+def assert_finished(command: Command) -> None:
     assert command.result(command.folder) == command.result(command.finished)
     assert contents(command.folder) == contents(command.finished)
 
