@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dmm.errors import DmmError
+from dmm.folders import weight_files
 from dmm.layouts import UNET_PREFIX
 from dmm.metadata import Family, Sampling, Style, read_dmm_entry, read_sampling, read_styles_entry
 from dmm.style_prompts import StylePrompts, mlp_name, style_tensor_names
@@ -84,11 +85,32 @@ def read_styles(path: str | Path) -> Styles:
         DmmError: the file cannot be read, has no styles, or its style tensors do not fit together.
     """
     path = Path(path)
-    return styles_in(open_tensors(_unet_file(path) if path.is_dir() else path), path)
+    files = [open_tensors(file) for file in (_unet_files(path) if path.is_dir() else [path])]
+    tensors: Mapping[str, Tensor] = ChainMap(
+        *files  # type: ignore[arg-type] # it asks for maps to write to, and only reads
+    )
+    return styles_from(tensors, ChainMap(*(file.metadata for file in files)), path)
 
 
 def styles_in(file: TensorFile, path: Path, prefixes: tuple[str, ...] = UNET_PREFIXES) -> Styles:
     """The styles of an open file, for whoever reads the rest of it as well.
+
+    Args:
+        path, prefixes: as `styles_from` takes them.
+
+    Raises:
+        DmmError: as `read_styles`.
+    """
+    return styles_from(file, file.metadata, path, prefixes)
+
+
+def styles_from(
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    path: Path,
+    prefixes: tuple[str, ...] = UNET_PREFIXES,
+) -> Styles:
+    """The styles among tensors that are open already, whatever files they lie in.
 
     Args:
         path: what the user chose, the file or its folder, for its side file and for messages.
@@ -97,24 +119,24 @@ def styles_in(file: TensorFile, path: Path, prefixes: tuple[str, ...] = UNET_PRE
     Raises:
         DmmError: as `read_styles`.
     """
-    where = find_styles(dict.fromkeys(file), prefixes)
+    where = find_styles(dict.fromkeys(tensors), prefixes)
     if not where:
         raise DmmError(
             f"{path} has no style prompts: it is a plain checkpoint. Choose a merged one "
             "(made by `trainer/run.py merge`), or a style file."
         )
     try:
-        prompts = StylePrompts.from_tensors({name: file[key] for name, key in where.items()})
+        prompts = StylePrompts.from_tensors({name: tensors[key] for name, key in where.items()})
     except DmmError as error:
         raise DmmError(f"{path}: {error}") from None
-    entry = read_dmm_entry(file.metadata)
+    entry = read_dmm_entry(metadata)
     recipe = entry.get("recipe")
     return Styles(
         prompts=prompts,
         styles=read_styles_entry(_side_names(path) or entry.get("styles"), prompts.num_styles),
         family="sdxl" if mlp_name(where) == "add_embedding2" else "sd1",
         recipe=recipe if isinstance(recipe, dict) else {},
-        metadata=file.metadata,
+        metadata=dict(metadata),
     )
 
 
@@ -170,11 +192,10 @@ class Stored(Mapping[str, Tensor]):
         return len(self._tensors)
 
 
-def _unet_file(folder: Path) -> Path:
-    for name in ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"):
-        for candidate in (folder / "unet" / name, folder / name):
-            if candidate.exists():
-                return candidate
+def _unet_files(folder: Path) -> list[Path]:
+    for candidate in (folder / "unet", folder):
+        if files := weight_files(candidate):
+            return files
     raise DmmError(
         f"{folder} holds no unet/diffusion_pytorch_model.safetensors. "
         "Choose a diffusers folder, or a .safetensors file."

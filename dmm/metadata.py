@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 Family = Literal["sd1", "sdxl"]
+PredictionType = Literal["epsilon", "v_prediction"]
 
 FORMAT = 1
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
@@ -28,6 +29,7 @@ class Style:
 
 
 SAMPLING = "dmm.sampling"
+SCALING_FACTOR = "dmm.vae_scaling_factor"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def merged_metadata(
     family: Family,
     title: str,
     resolution: tuple[int, int] | None,
-    prediction_type: Literal["epsilon", "v_prediction"],
+    prediction_type: PredictionType,
 ) -> dict[str, str]:
     """The metadata of a merged checkpoint or style file (DESIGN, file formats).
 
@@ -90,7 +92,7 @@ def modelspec(
     family: Family,
     title: str,
     resolution: tuple[int, int] | None,
-    prediction_type: Literal["epsilon", "v_prediction"],
+    prediction_type: PredictionType,
 ) -> dict[str, str]:
     """What modelspec 1.0.1 says of any checkpoint; arguments as in `merged_metadata`."""
     size = {"modelspec.resolution": f"{resolution[0]}x{resolution[1]}"} if resolution else {}
@@ -103,6 +105,17 @@ def modelspec(
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "modelspec.prediction_type": "v" if prediction_type == "v_prediction" else "epsilon",
     }
+
+
+def inherited(metadata: Mapping[str, str], *more: str) -> dict[str, str]:
+    """What is true of whatever is made from a checkpoint: its licence and its VAE's scaling factor.
+
+    Args:
+        metadata: the checkpoint's.
+        more: keys of what is true in this case besides.
+    """
+    keys = ("modelspec.license", SCALING_FACTOR, *more)
+    return {key: metadata[key] for key in keys if key in metadata}
 
 
 def styles_metadata(styles: Sequence[Style], recipe: Mapping[str, Any]) -> dict[str, str]:

@@ -29,7 +29,7 @@ def parse_mix(text: str) -> dict[str, float]:
         if name in mix:
             raise DmmError(f"The mix {text!r} names the style {name!r} twice. Name it once.")
         try:
-            mix[name] = float(weight_text)
+            mix[name] = _finite(name, float(weight_text))
         except ValueError:
             raise DmmError(
                 f"The weight {weight_text.strip()!r} of style {name!r} is not a number. "
@@ -63,9 +63,7 @@ def mix_weights(
     """
     weights = torch.zeros(len(names), dtype=torch.float64)
     for name, weight in mix.items():
-        if not math.isfinite(weight):
-            raise DmmError(f"The weight of style {name!r} is {weight}. Give a finite number.")
-        weights[style_index(name, names)] += weight
+        weights[style_index(name, names)] += _finite(name, weight)
     if not normalise:
         return weights.float()
     if (weights < 0).any():
@@ -79,6 +77,12 @@ def mix_weights(
             "All style weights are 0. Raise one of them, or set the strength to 0 for no style."
         )
     return (weights / total).float()
+
+
+def _finite(name: str, weight: float) -> float:
+    if not math.isfinite(weight):
+        raise DmmError(f"The weight of style {name!r} is {weight}. Give a finite number.")
+    return weight
 
 
 def style_index(name: str, names: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ Names are those of diffusers and transformers; configs are keyword arguments of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -15,8 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from dmm.errors import DmmError
 from dmm.layouts.renaming import count
+from dmm.metadata import Family
 
-Family = Literal["sd1", "sdxl"]
 Config = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
 

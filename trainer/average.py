@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dmm.errors import DmmError
 from dmm.layouts import single_file_tensors
-from dmm.metadata import modelspec
+from dmm.metadata import inherited, modelspec
 from dmm.tensors import refuse_to_replace, save_tensors
 from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_architecture
 from trainer.precision import DTYPES
@@ -187,10 +187,9 @@ def _metadata(
             for checkpoint, weight in zip(checkpoints, weights, strict=True)
         ],
     }
-    kept = ("modelspec.license", "modelspec.resolution", "dmm.vae_scaling_factor")
     return {
         **modelspec(first.family, title, None, first.prediction_type),
-        **{key: first.metadata[key] for key in kept if key in first.metadata},
+        **inherited(first.metadata, "modelspec.resolution"),
         "modelspec.merged_from": ", ".join(checkpoint.source for checkpoint in checkpoints),
         "sd_merge_recipe": json.dumps(recipe),
         "sd_merge_models": json.dumps(ancestors),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dmm.metadata import PredictionType
 from trainer.buckets import Size, sizes_like
 
 PICTURES_PER_TEACHER = 1500  # paper, supplementary A.3
@@ -43,7 +44,7 @@ class Teacher(_Section):
     clip_skip: int | None = Field(
         None, ge=1
     )  # 1 = last layer, 2 = the one before. None = 1 (SDXL: 2).
-    prediction_type: Literal["epsilon", "v_prediction"] | None = None  # None = as the file says.
+    prediction_type: PredictionType | None = None  # None = as the file says.
 
     @model_validator(mode="before")
     @classmethod

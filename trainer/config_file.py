@@ -2,13 +2,14 @@
 
 It is read in three layers, the later ones winning: the preset it names (`trainer/presets/`), the
 YAML file, and `key=value` words from the command line. Relative paths in the YAML file are relative
-to the file, those on the command line to the working folder.
+to the file, those on the command line to the working folder; `~` is the user's home in both.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -31,7 +32,7 @@ _UNFIT = (ValueError, IndexError, TypeError, RecursionError)
 _DESCRIPTION = "description"  # the line of a preset that is for people
 _PATHS = (
     *("base", "output", "run", "synthesised.prompts"),
-    *("data.pictures", "data.prompts", "data.cache"),
+    *("data.pictures", "data.shards", "data.prompts", "data.cache"),
 )
 
 
@@ -68,6 +69,7 @@ def load_config(
         except (OmegaConfBaseException, *_UNFIT) as error:
             raise DmmError(f"The override {key}={value} cannot be applied: {error}") from None
     try:
+        _resolve_paths(config, Path())
         return MergeConfig.model_validate(OmegaConf.to_container(config, resolve=True))
     except ValidationError as error:
         raise DmmError(_explain(where, error)) from None
@@ -151,12 +153,9 @@ def _resolve_paths(config, folder: Path) -> None:
     for key in _PATHS:
         value = OmegaConf.select(config, key)
         if isinstance(value, str):
-            OmegaConf.update(config, key, str(folder / Path(value).expanduser()))
-    shards = OmegaConf.select(config, "data.shards")
-    if isinstance(shards, str):
-        config.data.shards = str(folder / shards)
-    elif OmegaConf.is_list(shards):
-        config.data.shards = [str(folder / shard) for shard in shards]
+            OmegaConf.update(config, key, _resolved(value, folder))
+        elif OmegaConf.is_list(value):  # of shards
+            value[:] = [_resolved(path, folder) for path in value]
     teachers = config.get("teachers")
     _resolve_files(teachers, folder)
     for teacher in teachers if OmegaConf.is_list(teachers) else ():
@@ -164,7 +163,7 @@ def _resolve_paths(config, folder: Path) -> None:
             _resolve_files(teacher.get("loras"), folder)
             condition = teacher.get("condition")
             if isinstance(condition, str) and condition not in CONDITIONS:
-                teacher.condition = str(folder / Path(condition).expanduser())
+                teacher.condition = _resolved(condition, folder)
 
 
 def _resolve_files(files, folder: Path) -> None:
@@ -172,9 +171,15 @@ def _resolve_files(files, folder: Path) -> None:
     for index, entry in enumerate(files if OmegaConf.is_list(files) else ()):
         if isinstance(entry, str):
             # Spelled out, so that an override can add to it: teachers.0.name=ink.
-            files[index] = {"path": str(folder / Path(entry).expanduser())}
+            files[index] = {"path": _resolved(entry, folder)}
         elif OmegaConf.is_dict(entry) and isinstance(entry.get("path"), str):
-            entry.path = str(folder / Path(entry.path).expanduser())
+            entry.path = _resolved(entry.path, folder)
+
+
+def _resolved(path: Any, folder: Path) -> Any:
+    """A path as the user means it; what is none stays as it is, to be refused by its key."""
+    # Not by pathlib, which raises where a file's name begins with ~ and is nobody's home.
+    return str(folder / os.path.expanduser(path)) if isinstance(path, str) else path
 
 
 def _explain(where: Path | str, error: ValidationError) -> str:

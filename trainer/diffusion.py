@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-PredictionType = Literal["epsilon", "v_prediction"]
+from dmm.metadata import PredictionType
 
 TIMESTEPS = 1000
 

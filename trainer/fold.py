@@ -9,14 +9,11 @@ from pathlib import Path
 from dmm.errors import DmmError
 from dmm.layouts import Renamed, Source, single_file_tensors
 from dmm.merged import find_styles, is_adapter, read_styles, write_merged
-from dmm.metadata import SAMPLING, merged_metadata
+from dmm.metadata import SAMPLING, inherited, merged_metadata
 from dmm.tensors import open_tensors, refuse_to_replace
 from trainer.checkpoint import Checkpoint, open_checkpoint
 from trainer.lora import open_lora, with_loras
 from trainer.precision import DTYPES
-
-KEPT = ("modelspec.license", "modelspec.resolution", "dmm.vae_scaling_factor", SAMPLING)
-"""Metadata of the adapter that is true of the folded checkpoint."""
 
 
 def open_adapter(path: Path, base_path: Path) -> Checkpoint:
@@ -74,5 +71,5 @@ def fold(
         resolution=None,
         prediction_type=merged.prediction_type,
     )
-    kept = {key: merged.metadata[key] for key in KEPT if key in merged.metadata}
+    kept = inherited(merged.metadata, "modelspec.resolution", SAMPLING)
     write_merged(output, tensors, styles, metadata | kept, dtype=DTYPES[dtype], overwrite=overwrite)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dmm.errors import DmmError
-from dmm.merged import Styles, read_styles
-from dmm.metadata import Family, Sampling, Style, merged_metadata
+from dmm.merged import Styles, styles_from
+from dmm.metadata import Family, Sampling, Style, inherited, merged_metadata
 from dmm.style_prompts import StylePrompts
 from trainer.adapter import trained_parameters
 from trainer.buckets import Size
@@ -29,7 +29,7 @@ from trainer.precision import DTYPES
 from trainer.teachers import Teacher
 
 _PRIVATE = [
-    *(("data", key) for key in ("pictures", "prompts", "cache")),
+    *(("data", key) for key in ("pictures", "shards", "prompts", "cache")),
     ("synthesised", "prompts"),
 ]
 """Whose folders they are is nobody's business: recipes say the last part of these paths."""
@@ -58,7 +58,7 @@ class Ingredients:
         """The styles that are there already, where a merged checkpoint is extended."""
         if self.is_controlnet or not self.base.styles:
             return None
-        return read_styles(self.base.path)
+        return styles_from(self.base.styles, self.base.metadata, self.base.path)
 
     @property
     def names(self) -> list[str]:
@@ -171,7 +171,7 @@ class Ingredients:
         config = self.config.model_dump(mode="json")
         for section, key in _PRIVATE:
             if config[section] and config[section][key]:
-                config[section][key] = Path(config[section][key]).name
+                config[section][key] = _without_folder(config[section][key])
         made = "accelerates" if self.config.few_steps else "extends"
         said = ("preset", "data", "train", "synthesised", "few_steps")
         return {
@@ -202,10 +202,7 @@ class Ingredients:
             metadata["modelspec.architecture"] += "/controlnet"
         if self.sampling:
             metadata |= self.sampling.to_metadata()
-        kept = ("modelspec.license", "dmm.vae_scaling_factor")
-        return metadata | {
-            key: self.base.metadata[key] for key in kept if key in self.base.metadata
-        }
+        return metadata | inherited(self.base.metadata)
 
     def merged_styles(self, prompts: StylePrompts) -> Styles:
         return Styles(prompts, self.styles, self.family, self.recipe)
@@ -338,6 +335,10 @@ def _open_teacher(
     if not said.loras:
         return checkpoint
     return with_loras(checkpoint, [open_lora(lora.path, lora.weight) for lora in said.loras])
+
+
+def _without_folder(paths: str | list[str]) -> str | list[str]:
+    return Path(paths).name if isinstance(paths, str) else [Path(path).name for path in paths]
 
 
 def _shown(said: TeacherConfig) -> dict[str, str]:

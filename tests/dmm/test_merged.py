@@ -206,6 +206,40 @@ def test_the_authors_folder_is_read(tmp_path, family):
     assert read_styles(folder).names == ["a", "b", "c"]
 
 
+@families
+@pytest.mark.parametrize("part", [".", "unet"])
+def test_a_folder_of_shards_is_read(tmp_path, family, part):
+    unet, styles = UNETS[family](), some_styles(family)
+    unet.save_pretrained(tmp_path / "unet", max_shard_size="200KB")
+    index = tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    # Each style tensor in another shard.
+    for shard, (name, tensor) in zip(
+        sorted(set(weight_map.values())),
+        styles.prompts.to_tensors(MLPS[family]).items(),
+        strict=False,
+    ):
+        path = index.with_name(shard)
+        save_tensors(path, {**open_tensors(path), name: tensor}, metadata(family), overwrite=True)
+    read = read_styles(tmp_path / part)
+    assert (read.styles, read.family, read.recipe) == (STYLES, family, RECIPE)
+    assert_same_prompts(read.prompts, styles.prompts)
+
+
+def test_a_pickled_folder_is_read(tmp_path):
+    styles = some_styles("sd1")
+    torch.save(styles.prompts.to_tensors(MLPS["sd1"]), tmp_path / "diffusion_pytorch_model.bin")
+    assert_same_prompts(read_styles(tmp_path).prompts, styles.prompts)
+
+
+def test_a_folder_whose_index_is_broken_is_an_error(tmp_path):
+    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    for text, said in (("{", "cannot be read as JSON"), ("[]", "names no files of weights")):
+        index.write_text(text, encoding="utf-8")
+        with pytest.raises(DmmError, match=f"index.json {said}"):
+            read_styles(tmp_path)
+
+
 def test_a_folder_without_a_unet_is_an_error(tmp_path):
     with pytest.raises(DmmError, match=r"no unet/diffusion_pytorch_model\.safetensors"):
         read_styles(tmp_path)

@@ -30,6 +30,9 @@ def test_a_mix_is_read(text, mix):
         (":0.5", "empty part"),
         ("ink:0.5, ink:0.5", "twice"),
         ("ink:much", "'much' of style 'ink' is not a number"),
+        ("ink:1, oil:nan", "weight of style 'oil' is nan. Give a finite number"),
+        ("ink:-inf", "weight of style 'ink' is -inf. Give a finite number"),
+        ("ink:1e999", "weight of style 'ink' is inf. Give a finite number"),
     ],
 )
 def test_a_mix_that_makes_no_sense_is_refused(text, said):

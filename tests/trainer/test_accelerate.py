@@ -21,6 +21,7 @@ from tests.trainer.merging import (
     write_models,
 )
 from tests.trainer.processes import killed
+from trainer.evaluate.cost import cost_of
 
 FEW = [
     "few_steps.guidance=2",
@@ -63,6 +64,12 @@ def test_the_file_says_how_it_wants_to_be_sampled(fast: Path, merged: Path, caps
     assert "4 steps, CFG 1, sampler LCM" in capsys.readouterr().out
     style_file = fast.with_name("fast.styles.safetensors")
     assert read_styles(style_file).sampling == styles.sampling
+
+
+def test_what_it_cost_is_known(fast: Path) -> None:
+    cost = cost_of(read_styles(fast).recipe, fast, [fast], [])
+    assert (cost.steps, cost.pairs, cost.samples) == (4, 4 * 6, 4 * 6)
+    assert cost.unet_evaluations is None  # the recipe does not say how many prompts were painted
 
 
 def test_all_styles_learn_from_the_file_itself(fast: Path, merged: Path) -> None:

@@ -21,7 +21,7 @@ from tests.nets import (
     small_vae,
     write_single_file,
 )
-from trainer.checkpoint import open_checkpoint
+from trainer.checkpoint import open_checkpoint, refuse_other_architecture
 
 UNET = "model.diffusion_model."
 NETS = {
@@ -120,7 +120,7 @@ def test_a_single_file(single_file, family):
     assert checkpoint.path == single_file
     assert checkpoint.prediction_type == "epsilon"
     assert checkpoint.vae_config["scaling_factor"] == {"sd1": 0.18215, "sdxl": 0.13025}[family]
-    assert checkpoint.style_tensors() == {}
+    assert not checkpoint.styles
     assert checkpoint.sha256 == hashlib.sha256(single_file.read_bytes()).hexdigest()
 
 
@@ -182,7 +182,7 @@ def test_style_tensors_of_a_merged_file_stay_out_of_the_unet(tmp_path, family, m
     expected = styles(mlp, width=width)
     path = write_single_file(tmp_path / "merged.safetensors", unet, styles=expected)
     checkpoint = open_checkpoint(path)
-    assert_same_weights(checkpoint.style_tensors(), expected)
+    assert_same_weights(checkpoint.styles, expected)
     assert_same_weights(checkpoint.unet_tensors(), unet.state_dict())
 
 
@@ -249,6 +249,15 @@ def test_a_folders_config_is_believed_where_tensors_do_not_tell(tmp_path):
     assert checkpoint.vae_config["scaling_factor"] == 0.4
 
 
+def test_a_folder_and_a_file_share_an_architecture(tmp_path, single_file, family):
+    folder, file = write_folder(tmp_path / "model", family), open_checkpoint(single_file)
+    refuse_other_architecture(open_checkpoint(folder), file)
+    refuse_other_architecture(file, open_checkpoint(folder))
+    NETS[family][0](act_fn="gelu").save_config(folder / "unet")
+    with pytest.raises(DmmError, match="`act_fn` is silu where the latter has gelu"):
+        refuse_other_architecture(open_checkpoint(folder), file)
+
+
 def test_a_folder_without_configs_is_read_off_its_tensors(tmp_path, family):
     folder = write_folder(tmp_path, family)
     for config in folder.rglob("config.json"):
@@ -303,7 +312,7 @@ def test_the_authors_folder(tmp_path, family, mlp, kind):
     (unet / "config.json").write_text(json.dumps(config), encoding="utf-8")
     checkpoint = open_checkpoint(folder)
     assert_holds_the_nets(checkpoint, family)
-    assert_same_weights(checkpoint.style_tensors(), expected)
+    assert_same_weights(checkpoint.styles, expected)
 
 
 # --- what is refused -------------------------------------------------------------------------

@@ -70,6 +70,45 @@ def test_shards_are_relative_to_the_file(tmp_path, shards):
         assert found == [str(tmp_path / shard) for shard in shards]
 
 
+@pytest.mark.parametrize("in_file", [True, False], ids=["in the file", "on the command line"])
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch, in_file):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    said = [
+        "preset=controlnet",
+        "base=~/base.safetensors",
+        "teachers=[~/ink.safetensors, {path: ~/oil.safetensors, loras: [~/pen.safetensors], "
+        "condition: ~/lines}]",
+        "output=~/merged.safetensors",
+        "run=~/run",
+        "data={shards: [~/a.tar, ~/b.tar], cache: ~/cache}",
+    ]
+    if in_file:
+        text = "\n".join(word.replace("=", ": ", 1) for word in said)
+        config = load_config(write(tmp_path, text))
+    else:
+        config = load_config(write(tmp_path), ["data.pictures=null", *said])
+    home = tmp_path / "home"
+    assert config.base == home / "base.safetensors"
+    ink, oil = config.teachers
+    assert (ink.path, oil.path) == (home / "ink.safetensors", home / "oil.safetensors")
+    assert (oil.loras[0].path, oil.condition) == (home / "pen.safetensors", home / "lines")
+    assert (config.output, config.run) == (home / "merged.safetensors", home / "run")
+    assert config.data.shards == [str(home / "a.tar"), str(home / "b.tar")]
+    assert config.data.cache == home / "cache"
+
+
+def test_a_tilde_that_is_nobodys_home_is_a_name(tmp_path):
+    words = ["base=~nobody-of-that-name.safetensors"]
+    assert load_config(write(tmp_path), words).base == Path("~nobody-of-that-name.safetensors")
+
+
+def test_shards_on_the_command_line_are_patterns_as_they_stand(tmp_path):
+    words = ["data.pictures=null", "data.shards=data/{00..03}.tar"]
+    shards = load_config(write(tmp_path), words).data.shards
+    assert shards == str(Path("data/{00..03}.tar"))
+
+
 def test_overrides_win_over_the_file(tmp_path):
     words = [
         "train.steps=500",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from dmm.injection import styled
 from dmm.merged import read_styles
+from dmm.tensors import open_tensors, save_tensors
 from tests import nets
 from tests.trainer.merging import (
     command,
     networks,
+    options,
     rest,
     run_merge,
     statistics,
@@ -58,6 +61,21 @@ def extend(config: Path, merged: Path, name: str, *options: str) -> Path:
     ]
     assert command(*words) == 0
     return output
+
+
+def shard(path: Path) -> None:
+    """Cuts a file in two, with an index beside them, as diffusers does with large ones."""
+    file = open_tensors(path)
+    names = sorted(file)
+    halves = names[: len(names) // 2], names[len(names) // 2 :]
+    weight_map = {}
+    for number, half in enumerate(halves, start=1):
+        name = f"{path.stem}-{number:05}-of-00002.safetensors"
+        save_tensors(path.with_name(name), {key: file[key] for key in half}, file.metadata)
+        weight_map |= dict.fromkeys(half, name)
+    index = path.with_name(f"{path.name}.index.json")
+    index.write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+    path.unlink()
 
 
 @torch.no_grad()
@@ -122,6 +140,15 @@ def test_the_new_style_is_learned(extended: Path, merged: Path, config: Path) ->
 def test_regularization_keeps_the_old_styles(extended: Path, forgetful: Path, merged: Path) -> None:
     assert {*statistics(forgetful)[0]["teachers"]} == {"pen"}
     assert drift(extended, merged) < 0.5 * drift(forgetful, merged)
+
+
+def test_a_folder_of_shards_is_extended_too(config: Path, merged: Path) -> None:
+    said = options(config, "folder", "train.steps=1", "export.diffusers_folder=true")
+    folder = run_merge(config, *said).with_name("merged-diffusers")
+    shard(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    styles = read_styles(extend(config, folder, "from-shards", "train.steps=1"))
+    assert styles.names == [*OLD, "pen"]
+    assert styles.styles[:3] == read_styles(merged).styles
 
 
 @pytest.mark.parametrize(

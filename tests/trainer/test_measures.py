@@ -319,7 +319,70 @@ def test_cost(tmp_path: Path) -> None:
         assert cost.unet_evaluations == 2 * 100 + paintings * (2 * 5 * 3 * 2)
 
 
-@pytest.mark.parametrize("recipe", [{}, {"config": []}, {"config": {"train": {"steps": "many"}}}])
+def changed(recipe: dict, **sections: dict) -> dict:
+    """A recipe whose sections have other keys."""
+    config = {name: {**recipe["config"].get(name, {}), **said} for name, said in sections.items()}
+    return recipe | {"config": recipe["config"] | config}
+
+
+PAINTING = RECIPE["config"]["data"]["painting"]
+PAINTED = 5 * 3 * 2  # pictures, steps, with guidance: what painting in one style takes
+
+
+@pytest.mark.parametrize(
+    ("data", "evaluations"),
+    [
+        ({"prompts": None}, 2 * 80),
+        ({"prompts": None, "synthetic": True}, 2 * 80 + 2 * PAINTED),
+        ({"painting": PAINTING | {"pictures_per_teacher": None}}, None),
+    ],
+    ids=["pictures", "synthetic", "every prompt once"],
+)
+def test_cost_of_the_data(data: dict, evaluations: int | None, tmp_path: Path) -> None:
+    cost = cost_of(changed(RECIPE, data=data), tmp_path / "merged.safetensors", [], [])
+    assert (cost.pairs, cost.samples, cost.unet_evaluations) == (80, 40, evaluations)
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [
+        # The former self is the one teacher, of both styles.
+        ({"accelerates": RECIPE, "teachers": []}, (80, 80, 4 * 80 + 2 * PAINTED)),
+        ({"accelerates": RECIPE, "teachers": [{}]}, (80, 40, 4 * 80 + 2 * PAINTED)),
+        ({"accelerates": RECIPE, "teachers": [{}, {}]}, (80, 40, 4 * 80 + 2 * PAINTED)),
+        ({"accelerates": {}, "teachers": []}, (80, 80, None)),  # the authors' file
+    ],
+    ids=["itself", "with a teacher", "with all teachers", "unknown styles"],
+)
+def test_cost_of_learning_few_steps(said: dict, counted: tuple, tmp_path: Path) -> None:
+    recipe = changed(RECIPE, few_steps={"guidance": 7.0}) | said
+    cost = cost_of(recipe, tmp_path / "merged.safetensors", [], [])
+    assert (cost.pairs, cost.samples, cost.unet_evaluations) == counted
+
+
+@pytest.mark.parametrize(("regularization", "teachers"), [(True, 2), (False, 1)])
+def test_cost_of_one_style_more(regularization: bool, teachers: int, tmp_path: Path) -> None:
+    recipe = changed(RECIPE, train={"regularization": regularization})
+    recipe |= {"extends": RECIPE, "teachers": [{}]}
+    cost = cost_of(recipe, tmp_path / "merged.safetensors", [], [])
+    assert (cost.pairs, cost.samples) == (80, 80 // teachers)
+    painters = 3 if regularization else 1
+    assert cost.unet_evaluations == 2 * 80 + painters * PAINTED
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"config": []},
+        {"config": {"train": {"steps": "many"}}},
+        RECIPE | {"teachers": []},
+        RECIPE | {"teachers": [], "accelerates": None},
+        changed(RECIPE, train={"steps": 10**4000, "batch_size": 10**4000}),
+        changed(RECIPE, data={"painting": PAINTING | {"pictures_per_teacher": "many"}}),
+    ],
+    ids=range(7),
+)
 def test_cost_of_a_strange_recipe(recipe: dict, tmp_path: Path) -> None:
     cost = cost_of(recipe, tmp_path / "merged.safetensors", [], [])
     assert (cost.steps, cost.unet_evaluations, cost.seconds) == (None, None, None)

@@ -200,6 +200,10 @@ def test_shards_train_as_the_folder_of_the_same_pictures(models: Models, plain: 
     assert statistics(merged) == statistics(plain)
     ours, theirs = open_tensors(merged), open_tensors(plain)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert str(models.folder) not in str(ours.metadata)
+    moved = shards.rename(models.folder / "moved")
+    again = models.merge("shards", "data.pictures=null", f"data.shards={moved}/{{0..1}}.tar")
+    assert again == merged  # not taken for another merge
 
 
 def test_a_picture_that_cannot_be_read_is_named_and_left_out(models: Models, plain: Path) -> None:

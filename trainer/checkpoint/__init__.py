@@ -6,15 +6,11 @@ from pathlib import Path
 
 from dmm.errors import DmmError
 from trainer.architecture import Misfit
-from trainer.checkpoint.checkpoint import (
-    Checkpoint,
-    PredictionType,
-    refuse_other_architecture,
-)
+from trainer.checkpoint.checkpoint import Checkpoint, refuse_other_architecture
 from trainer.checkpoint.folder import open_folder
 from trainer.checkpoint.single_file import open_single_file
 
-__all__ = ["Checkpoint", "PredictionType", "open_checkpoint", "refuse_other_architecture"]
+__all__ = ["Checkpoint", "open_checkpoint", "refuse_other_architecture"]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:

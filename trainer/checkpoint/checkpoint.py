@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -14,12 +15,13 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from dmm.errors import DmmError
-from trainer.architecture import NETWORKS, Config, Family
+from dmm.metadata import Family, PredictionType
+from trainer.architecture import NETWORKS, Config
 from trainer.checkpoint.network import Network
 from trainer.fingerprint import HashedFiles
 
-PredictionType = Literal["epsilon", "v_prediction"]
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+UNET_DEFAULTS = inspect.signature(UNet2DConditionModel.__init__).parameters
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,6 @@ class Checkpoint:
     def text_encoder_tensors(self, index: int) -> Mapping[str, Tensor]:
         """A text encoder's tensors by their names in files (`text_model.…`); read lazily."""
         return self._network(TEXT_ENCODERS[index]).tensors
-
-    def style_tensors(self) -> dict[str, Tensor]:
-        """The style tensors by the authors' names; empty for a plain checkpoint."""
-        return dict(self.styles)
 
     def load_unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
         """The UNet on the CPU, a copy of its own."""
@@ -147,9 +145,10 @@ def refuse_other_architecture(base: Checkpoint, other: Checkpoint) -> None:
             "family. Both must share one architecture."
         )
     for key, value in base.unet_config.items():
-        if key != "sample_size" and other.unet_config.get(key) != value:
+        # A folder says more than the tensors of a file tell, and "null" where diffusers has False.
+        found = other.unet_config.get(key, UNET_DEFAULTS[key].default)
+        if key != "sample_size" and (found or None) != (value or None):
             raise DmmError(
-                f"{other.path} has another UNet than {base.path}: `{key}` is "
-                f"{other.unet_config.get(key)} where the latter has {value}. "
-                "Both must share one architecture."
+                f"{other.path} has another UNet than {base.path}: `{key}` is {found} where the "
+                f"latter has {value}. Both must share one architecture."
             )

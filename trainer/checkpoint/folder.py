@@ -13,7 +13,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from dmm import layouts
 from dmm.errors import DmmError
+from dmm.folders import weight_files
 from dmm.layouts import Renamed, Source
+from dmm.metadata import PredictionType
 from dmm.tensors import TensorFile, open_tensors
 from trainer.architecture import (
     NETWORKS,
@@ -23,7 +25,7 @@ from trainer.architecture import (
     read_config,
     unet_family,
 )
-from trainer.checkpoint.checkpoint import Checkpoint, PredictionType
+from trainer.checkpoint.checkpoint import Checkpoint
 from trainer.checkpoint.network import (
     Renaming,
     checked_network,
@@ -58,11 +60,7 @@ def open_folder(path: Path) -> Checkpoint:
     """
     if not (path / "unet").is_dir():
         raise Misfit(f"is a folder without a unet folder in it{_hint(path)}")
-    files = {
-        name: [open_tensors(file) for file in _weight_files(path / name)]
-        for name in NETWORKS
-        if (path / name).is_dir()
-    }
+    files = {name: _open_weights(path / name) for name in NETWORKS if (path / name).is_dir()}
     family = unet_family(_shapes("unet", files["unet"]))
     networks = {}
     for name, parts in files.items():
@@ -96,28 +94,14 @@ def _hint(path: Path) -> str:
     return ""
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """The files of weights in a network's folder: safetensors first, full precision first."""
-    for suffix in (".safetensors", ".bin"):
-        for variant in ("", ".fp16"):
-            for name in ("diffusion_pytorch_model", "model", "pytorch_model"):
-                whole = folder / f"{name}{variant}{suffix}"
-                index = folder / f"{name}{suffix}.index{variant}.json"
-                if whole.is_file():
-                    return [whole]
-                if index.is_file():
-                    return _shards(index)
-    raise DmmError(
-        f"{folder} holds no weights (diffusion_pytorch_model or model, .safetensors or .bin). "
-        "Download or copy the folder again."
-    )
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise DmmError(f"{index} names no files of weights. Download or copy the folder again.")
-    return [index.parent / Path(str(name)).name for name in sorted(set(weight_map.values()))]
+def _open_weights(folder: Path) -> list[TensorFile]:
+    files = weight_files(folder)
+    if not files:
+        raise DmmError(
+            f"{folder} holds no weights (diffusion_pytorch_model or model, .safetensors or .bin). "
+            "Download or copy the folder again."
+        )
+    return [open_tensors(file) for file in files]
 
 
 def _said_config(name: str, file: Path, read: Config) -> Config:

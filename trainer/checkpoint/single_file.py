@@ -8,9 +8,10 @@ from pathlib import Path
 from dmm import layouts
 from dmm.errors import DmmError
 from dmm.layouts import UNET_PREFIX, Renamed, with_prefix
+from dmm.metadata import SCALING_FACTOR, Family, PredictionType
 from dmm.tensors import TensorFile, open_tensors
-from trainer.architecture import VAE_SCALING_FACTOR, Family, Misfit, read_config, unet_family
-from trainer.checkpoint.checkpoint import Checkpoint, PredictionType
+from trainer.architecture import VAE_SCALING_FACTOR, Misfit, read_config, unet_family
+from trainer.checkpoint.checkpoint import Checkpoint
 from trainer.checkpoint.network import (
     Renaming,
     checked_network,
@@ -98,11 +99,11 @@ def _prediction_type(file: TensorFile) -> PredictionType:
 
 def _scaling_factor(path: Path, metadata: Mapping[str, str], family: Family) -> float:
     """What the VAE's latents are multiplied by; our own small nets say it in the metadata."""
-    said = metadata.get("dmm.vae_scaling_factor", VAE_SCALING_FACTOR[family])
+    said = metadata.get(SCALING_FACTOR, VAE_SCALING_FACTOR[family])
     try:
         return float(said)
     except ValueError as error:
         raise DmmError(
-            f"{path} has {said!r} for dmm.vae_scaling_factor in its metadata, which is no number. "
+            f"{path} has {said!r} for {SCALING_FACTOR} in its metadata, which is no number. "
             "Get the file again from where it came."
         ) from error

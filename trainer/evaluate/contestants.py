@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmm.errors import DmmError
-from dmm.merged import Styles, read_styles
+from dmm.merged import Styles, styles_from
 from dmm.metadata import Style
 from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_architecture
 from trainer.config_file import load_config
@@ -52,8 +52,8 @@ def open_contestants(
     Raises:
         DmmError: no teacher fits a style, two fit one, or a teacher is of another architecture.
     """
-    styles = read_styles(merged)
     checkpoint = open_checkpoint(merged)
+    styles = styles_from(checkpoint.styles, checkpoint.metadata, merged)
     if checkpoint.vae_config is None or not checkpoint.text_encoder_configs:
         raise DmmError(
             f"{merged} has no VAE or no text encoder, so it cannot paint by itself. Evaluate the "

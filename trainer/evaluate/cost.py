@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trainer.pairs import PairPlan
+
+MOST = 10**12
+"""More of anything, no merge has."""
+
+_STRANGE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a recipe raises where it is none of ours."""
 
 
 @dataclass(frozen=True)
@@ -44,62 +52,104 @@ def cost_of(
         files, teachers: files whose sizes are added up.
     """
     stages = _stages(recipe)
-    pairs = [stage.steps * stage.batch_size for stage in stages]
-    shared = [count // stage.sharing for count, stage in zip(pairs, stages, strict=True)]
     run = merged.with_suffix("")
     seconds = [_seconds(folder / "stats.jsonl") for folder in (run, run / "synthesised")]
     return Cost(
-        steps=sum(stage.steps for stage in stages) or None,
-        pairs=sum(pairs) or None,
-        samples=sum(shared) or None,
-        unet_evaluations=2 * sum(pairs) + sum(stage.painting for stage in stages) or None,
+        steps=_total(stage.steps for stage in stages),
+        pairs=_total(stage.pairs for stage in stages),
+        samples=_total(stage.samples for stage in stages),
+        unet_evaluations=_total(stage.unet_evaluations for stage in stages),
         seconds=sum(seconds) or None,
         merged_bytes=sum(file.stat().st_size for file in files),
         teachers_bytes=sum(file.stat().st_size for file in teachers),
     )
 
 
+def _total(counts: Iterable[int | None]) -> int | None:
+    counts = list(counts)
+    return None if None in counts else sum(counts) or None
+
+
 @dataclass(frozen=True)
 class _Stage:
-    """One training.
-
-    Attributes:
-        sharing: teachers that see one sample.
-        painting: UNet evaluations that went into painting its data.
-    """
+    """One training, counted as `Cost` counts."""
 
     steps: int
-    batch_size: int
-    sharing: int
-    painting: int
+    pairs: int
+    samples: int
+    unet_evaluations: int | None
 
 
 def _stages(recipe: Mapping[str, Any]) -> list[_Stage]:
     """What our own merges write; nothing where a recipe is somebody else's."""
     try:
-        config, count = recipe["config"], len(recipe["teachers"])
-        train, data = config["train"], config["data"]
-        sharing = min(train["teachers_per_sample"] or count, count)
-        painting = data["painting"] if data["prompts"] else None
-        stages = [_Stage(train["steps"], train["batch_size"], sharing, _painted(painting, count))]
-        second = config.get("synthesised")
+        config, given = recipe["config"], len(recipe["teachers"])
+        train, data, second = config["train"], config["data"], config.get("synthesised")
+        few, styles = config.get("few_steps"), _num_styles(recipe)
+        # Where there is a former self, it taught the styles that nobody else did.
+        former = styles != given and (few or train["regularization"])
+        teachers, taught = (given + 1, styles) if former else (given, given)
+        painting = data["painting"] if data["prompts"] or data.get("synthetic") else None
+        stages = [_stage(train, teachers, _passes(few), _painted(painting, taught))]
         if second:
             again = [second["prompts"], second["painting"]] == [data["prompts"], painting]
-            known = again and painting["pictures_per_teacher"]  # or else they shared the prompts
-            painted = 0 if known else _painted(second["painting"], count)
-            stages.append(_Stage(second["steps"], second["batch_size"], 1, painted))
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+            painted = 0 if again else _painted(second["painting"], taught)
+            said = {"teachers_per_sample": 1}  # who painted it
+            stages.append(_stage(train | second | said, teachers, _passes(few), painted))
+    except _STRANGE:
         return []
-    numbers = [number for stage in stages for number in vars(stage).values()]
-    return stages if all(isinstance(number, int) and number >= 0 for number in numbers) else []
+    return stages
 
 
-def _painted(painting: Mapping[str, Any] | None, teachers: int) -> int:
-    """Forward passes, two a step where captions guide."""
+def _num_styles(recipe: Mapping[str, Any]) -> int | None:
+    """Of the file that is made so."""
+    if "teachers" not in recipe:
+        return None
+    if "accelerates" in recipe:
+        return _num_styles(recipe["accelerates"])
+    former = _num_styles(recipe["extends"]) if "extends" in recipe else 0
+    return None if former is None else former + len(recipe["teachers"])
+
+
+def _stage(train: Mapping[str, Any], teachers: int, passes: int, painted: int | None) -> _Stage:
+    """A stage of a recipe's `train` section.
+
+    Args:
+        passes: UNet evaluations of a pair.
+        painted: of all its data.
+    """
+    steps, batch = _whole(train["steps"]), _whole(train["batch_size"])
+    plan = PairPlan(teachers, batch, train["teachers_per_sample"], train.get("teachers_per_step"))
+    pairs = steps * batch
+    evaluations = None if painted is None else passes * pairs + painted
+    return _Stage(steps, pairs, steps * plan.samples_per_step, evaluations)
+
+
+def _passes(few_steps: Mapping[str, Any] | None) -> int:
+    """UNet evaluations of a pair: the teacher's, twice where captions guide, and the student's.
+
+    One that learns to paint in few steps is asked twice too: what it says, and what it should.
+    """
+    if not few_steps:
+        return 2
+    return 3 if few_steps["guidance"] == 1 else 4
+
+
+def _painted(painting: Mapping[str, Any] | None, styles: int | None) -> int | None:
+    """UNet evaluations of painting in some styles, two a step where captions guide."""
     if not painting:
         return 0
+    if painting["pictures_per_teacher"] is None or styles is None:
+        return None  # as many as there were prompts, or styles
     passes = 1 if painting["guidance"] == 1 else 2
-    return (painting["pictures_per_teacher"] or 0) * teachers * painting["steps"] * passes
+    return _whole(painting["pictures_per_teacher"]) * styles * _whole(painting["steps"]) * passes
+
+
+def _whole(number: object) -> int:
+    """A stranger's number, where it is one that a merge can have."""
+    if not isinstance(number, int) or not 0 < number <= MOST:
+        raise ValueError(f"{number!r} counts nothing.")
+    return number
 
 
 def _seconds(statistics: Path) -> float:
