@@ -42,11 +42,13 @@ class Adversary:
     def look(self, latents: Tensor, batch: Batch) -> Tensor:
         """What the backbone sees in latents x̂_0, [P, c, h, w], once they are noised anew."""
         dtype = self._backbone.dtype
-        noisy = self._diffusion.add_noise(latents, batch.critic_noise, batch.critic_timesteps)
+        noisy = self._diffusion.add_noise(
+            latents, batch.discriminator_noise, batch.discriminator_timesteps
+        )
         return look(
             self._backbone,
             noisy.to(dtype),
-            batch.critic_timesteps,
+            batch.discriminator_timesteps,
             batch.text.to(dtype),
             batch.time_ids,
         )

@@ -32,7 +32,7 @@ class Batch:
     [P]; text: the student's, P rows; teacher_text: what each teacher is told, in the order of
     `teachers`, which is sorted; time_ids: what SDXL is told of the pictures' sizes, [P, 6];
     conditions: what ControlNets are shown, [P, 3, H, W] from 0 to 1, or None;
-    critic_noise, critic_timesteps: what the discriminator's latents are noised with;
+    discriminator_noise, discriminator_timesteps: what the discriminator's latents are noised with;
     places: where on its line SPLAM trains each pair, from 0 to 1, [P].
     """
 
@@ -45,8 +45,8 @@ class Batch:
     teacher_text: list[TextEmbedding]
     time_ids: Tensor
     conditions: Tensor | None
-    critic_noise: Tensor
-    critic_timesteps: Tensor
+    discriminator_noise: Tensor
+    discriminator_timesteps: Tensor
     places: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
@@ -61,8 +61,8 @@ class Batch:
             [text.to(device) for text in self.teacher_text],
             self.time_ids.to(device, torch.float32),
             None if self.conditions is None else self.conditions.to(device),
-            self.critic_noise.to(device),
-            self.critic_timesteps.to(device),
+            self.discriminator_noise.to(device),
+            self.discriminator_timesteps.to(device),
             self.places.to(device),
         )
 
@@ -84,8 +84,8 @@ class _Sample(NamedTuple):
     caption: str
     picture: str  # its key in the data
     time_ids: Tensor
-    critic_noise: Tensor
-    critic_timestep: int
+    discriminator_noise: Tensor
+    discriminator_timestep: int
     place: float
 
 
@@ -171,8 +171,10 @@ class TrainingBatches(Dataset):
             teacher_text=[],
             time_ids=torch.stack([sample.time_ids for sample in samples]),
             conditions=self._shown(pairs, samples),
-            critic_noise=torch.stack([sample.critic_noise for sample in samples]),
-            critic_timesteps=torch.tensor([sample.critic_timestep for sample in samples]),
+            discriminator_noise=torch.stack([sample.discriminator_noise for sample in samples]),
+            discriminator_timesteps=torch.tensor(
+                [sample.discriminator_timestep for sample in samples]
+            ),
             places=torch.tensor([sample.place for sample in samples]),
         )
         batch.teacher_text = [

@@ -1,8 +1,9 @@
 """What users have, as captioned pictures: a folder, webdataset shards, or prompts alone.
 
-A source is a sequence of (key, picture, caption). Making one reads names and captions only, so that
-whatever is wrong with them is said before anything long starts; a picture is decoded when asked
-for. `Source.fingerprint` changes with the files and the captions, and keys what is cached of them.
+A source is rows of a key, a caption and, but for prompts, a picture. Making one reads names and
+captions only, so that whatever is wrong with them is said before anything long starts; a picture is
+decoded when asked for. `Source.fingerprint` changes with the files and the captions, and keys what
+is cached of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from braceexpand import braceexpand
 from PIL import ExifTags, Image, ImageOps
@@ -37,15 +38,7 @@ BROKEN = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.Decomp
 T = TypeVar("T")
 
 
-class Sample(NamedTuple):
-    """One example; `picture` is None where prompts are all there is."""
-
-    key: str
-    picture: Image.Image | None
-    caption: str
-
-
-class Source(Sequence, ABC):
+class Source(ABC):
     """Captioned pictures in a fixed order."""
 
     keys: list[str]
@@ -53,7 +46,10 @@ class Source(Sequence, ABC):
     fingerprint: str  # hash of the files' names, sizes and times, and of the captions
 
     def picture(self, index: int) -> Image.Image | None:
-        """Decode a picture at its own size: RGB, turned as EXIF says, transparency on white."""
+        """Decode a picture at its own size: RGB, turned as EXIF says, transparency on white.
+
+        None where prompts are all there is.
+        """
         return self._read(index, _upright_rgb)
 
     def size(self, index: int) -> tuple[int, int]:
@@ -70,9 +66,6 @@ class Source(Sequence, ABC):
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def __getitem__(self, index: int) -> Sample:
-        return Sample(self.keys[index], self.picture(index), self.captions[index])
 
 
 class PictureFolder(Source):

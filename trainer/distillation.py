@@ -34,7 +34,7 @@ class Distillation:
 
     Args:
         num_styles: N.
-        critic: what the discriminator looks with; None = no adversarial loss.
+        backbone: the UNet that the discriminator looks with; None = no adversarial loss.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Distillation:
         teachers: TeacherPool,
         prediction_type: PredictionType,
         num_styles: int,
-        critic: UNet2DConditionModel | None = None,
+        backbone: UNet2DConditionModel | None = None,
     ) -> None:
         self._config, self._accelerator, self._teachers = config, accelerator, teachers
         self._prediction_type, self._num_styles = prediction_type, num_styles
@@ -55,8 +55,8 @@ class Distillation:
                 self._weights[list(teacher.styles)] = config.regularization_weight
         self.kinds = ["score", "feature"]
         self._adversary = None
-        if critic is not None:
-            self._adversary = Adversary(accelerator, critic, num_styles, config.learning_rate)
+        if backbone is not None:
+            self._adversary = Adversary(accelerator, backbone, num_styles, config.learning_rate)
             self.kinds += ["adversarial", "discriminator"]
 
     def backward(self, student: nn.Module, batch: Batch, share: float) -> Tensor:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import DDIMScheduler
+from torch import nn
 
 from dmm.atomic import rename_whole
 from dmm.errors import DmmError
@@ -16,6 +18,7 @@ from dmm.merged import UNET_PREFIXES, Stored, Styles, find_styles, write_merged,
 from dmm.metadata import read_dmm_entry
 from dmm.tensors import open_tensors, save_tensors
 from trainer.adapter import lora_tensors
+from trainer.checkpoint import Checkpoint
 from trainer.config import MergeConfig
 from trainer.disk import writing
 from trainer.ingredients import Ingredients
@@ -131,25 +134,47 @@ def _write_controlnet(
 
 
 def _write_diffusers(student: Student, ingredients: Ingredients, dtype: torch.dtype) -> None:
-    """Writes the diffusers folder whole or not at all."""
+    """Writes the diffusers folder whole or not at all; the one that was there stays until then."""
     final = diffusers_path(ingredients.config.output)
     partial, former = (final.with_name(f"{final.name}.{end}") for end in ("partial", "former"))
-    for left_by_a_kill in (partial, former):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    try:
-        with writing(final):
-            _fill_diffusers(partial, student, ingredients, dtype)
+    networks = _networks_beside_unet(ingredients.base, dtype)
+    with writing(final):
+        _bring_back(former, final)  # which a kill may have kept the last run from
+        for left_by_a_kill in (partial, former):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        try:
+            _fill_diffusers(partial, student, networks, ingredients, dtype)
             # Moved away, since a folder that is half removed looks like somebody else's.
             if final.exists():
                 final.rename(former)
             rename_whole(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            _bring_back(former, final)
     shutil.rmtree(former, ignore_errors=True)
 
 
+def _bring_back(former: Path, final: Path) -> None:
+    """Undoes that a folder was moved away, where no other has taken its place."""
+    if former.exists() and not final.exists():
+        former.rename(final)
+
+
+def _networks_beside_unet(base: Checkpoint, dtype: torch.dtype) -> dict[str, nn.Module]:
+    """What a diffusers folder holds besides, by the names of its folders."""
+    networks = {"vae": base.load_vae(dtype)}
+    for index in range(len(base.text_encoder_configs)):
+        name = "text_encoder" if index == 0 else f"text_encoder_{index + 1}"
+        networks[name] = base.load_text_encoder(index, dtype)
+    return networks
+
+
 def _fill_diffusers(
-    folder: Path, student: Student, ingredients: Ingredients, dtype: torch.dtype
+    folder: Path,
+    student: Student,
+    networks: Mapping[str, nn.Module],
+    ingredients: Ingredients,
+    dtype: torch.dtype,
 ) -> None:
     """The layout of the authors' release: a diffusers folder, style tensors in the UNet's file."""
     base = ingredients.base
@@ -157,16 +182,10 @@ def _fill_diffusers(
     _as_authors(folder / "unet" / "config.json", base.family, len(ingredients.names))
     mlp = "add_embedding2" if base.family == "sdxl" else "add_embedding"
     unet = {**student.unet.state_dict(), **student.style_prompts.to_tensors(mlp)}
-    save_tensors(
-        folder / UNET_WEIGHTS,
-        {name: tensor.to(dtype).contiguous() for name, tensor in unet.items()},
-        {"format": "pt", **ingredients.metadata},
-    )
-    vae: AutoencoderKL = base.load_vae(dtype)
-    vae.save_pretrained(folder / "vae")
-    for index in range(len(base.text_encoder_configs)):
-        name = "text_encoder" if index == 0 else f"text_encoder_{index + 1}"
-        base.load_text_encoder(index, dtype).save_pretrained(folder / name)
+    metadata = {"format": "pt", **ingredients.metadata}
+    save_tensors(folder / UNET_WEIGHTS, Stored(unet, dtype), metadata)
+    for name, network in networks.items():
+        network.save_pretrained(folder / name)
     DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from dmm.hooks import attached
+
 
 def feature_blocks(unet: UNet2DConditionModel) -> list[nn.Module]:
     """All down, mid and up blocks, in the order they run (some pruned UNets have no mid block)."""
@@ -28,9 +30,6 @@ def captured_features(unet: UNet2DConditionModel, wanted: bool = True) -> Iterat
         # A down block gives (hidden states, residuals for the skip connections).
         features.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [block.register_forward_hook(keep) for block in feature_blocks(unet) if wanted]
-    try:
+    blocks = feature_blocks(unet) if wanted else []
+    with attached(block.register_forward_hook(keep) for block in blocks):
         yield features
-    finally:
-        for handle in handles:
-            handle.remove()

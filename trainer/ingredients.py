@@ -94,17 +94,7 @@ class Ingredients:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a latent at the configured resolution."""
-        return self.latent_shape_at(self.config.data.resolution)
-
-    def latent_shape_at(self, size: Size) -> tuple[int, int, int]:
-        """(channels, height, width) of a picture's latent."""
-        width, height = (side // self.latent_scale for side in size)
-        return self.base.unet_config["in_channels"], height, width
-
-    @property
-    def latent_scale(self) -> int:
-        """A picture's side in latents."""
-        return 2 ** (len(self.base.vae_config["block_out_channels"]) - 1)
+        return self.base.latent_shape(self.config.data.resolution)
 
     @property
     def dim(self) -> int:
@@ -232,7 +222,7 @@ def open_ingredients(config: MergeConfig) -> Ingredients:
 
 
 def _refuse_unfit_size(ingredients: Ingredients, size: Size) -> None:
-    _, height, width = ingredients.latent_shape_at(size)
+    _, height, width = ingredients.base.latent_shape(size)
     levels = len(ingredients.base.unet_config["block_out_channels"]) - 1
     if height % 2**levels or width % 2**levels:
         key = "resolution" if size == ingredients.config.data.resolution else "buckets"

@@ -94,7 +94,7 @@ class TrainingLoop:
             DmmError: a loss is not finite.
         """
         config, accelerator = self.config, self.accelerator
-        done = load_last_state(accelerator, self.folder / "states", config.keep_last)
+        done = load_last_state(accelerator, self.folder, config.keep_last)
         main = accelerator.is_main_process
         statistics = Statistics(self.folder / "stats.jsonl", done) if main else None
         loader = DataLoader(
@@ -140,7 +140,7 @@ class TrainingLoop:
 
     def save(self, step: int) -> None:
         """Saves the state after `step` steps; 0 = before the first."""
-        save_state(self.accelerator, self.folder / "states", step, self.config.keep_last)
+        save_state(self.accelerator, self.folder, step, self.config.keep_last)
 
     def step(self, step: int, batches: list[Batch]) -> dict[str, Any]:
         """One update of the student.

@@ -32,7 +32,7 @@ def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
     return ingredients.unet_parameters * dtype.itemsize
 
 
-def critic_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
+def backbone_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:
     """What the discriminator looks with, a UNet down to its middle; what is on top is small."""
     if not ingredients.config.train.adversarial_weight:
         return 0
@@ -47,7 +47,7 @@ def teacher_slots(ingredients: Ingredients, dtype: torch.dtype, device: torch.de
         free, _ = torch.cuda.mem_get_info(device)
     else:
         free = psutil.virtual_memory().available
-    taken = student_bytes(ingredients) + critic_bytes(ingredients, dtype)
+    taken = student_bytes(ingredients) + backbone_bytes(ingredients, dtype)
     left = (free - taken) / 2
     fitting = int(left // teacher_bytes(ingredients, dtype))
     return min(max(fitting, 1), len(ingredients.teachers))

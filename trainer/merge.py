@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
+from pydantic import BaseModel
 
 from dmm.atomic import make_folder, written_whole
 from dmm.errors import DmmError
@@ -20,7 +23,6 @@ from trainer.consistency import Consistency
 from trainer.disk import writing
 from trainer.distillation import Distillation
 from trainer.export import export, is_complete, is_made_by, outputs
-from trainer.fingerprint import fingerprint
 from trainer.grid_painter import GridPainter
 from trainer.ingredients import Ingredients, open_ingredients
 from trainer.learner import Learner
@@ -36,6 +38,7 @@ from trainer.student import Student
 from trainer.teachers import TeacherPool
 
 GRID = "grid.png"
+RUN = "run.json"
 
 
 def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
@@ -176,11 +179,11 @@ def new_objective(
             base.prediction_type,
             len(ingredients.names),
         )
-    critic = None
+    backbone = None
     if train.adversarial_weight:
-        critic = base.load_unet(DTYPES[train.precision]).to(accelerator.device)
+        backbone = base.load_unet(DTYPES[train.precision]).to(accelerator.device)
     return Distillation(
-        train, accelerator, teachers, base.prediction_type, len(ingredients.names), critic
+        train, accelerator, teachers, base.prediction_type, len(ingredients.names), backbone
     )
 
 
@@ -234,33 +237,52 @@ def _same_run_or_refuse(
     Args:
         stages: the one that is asked about comes last; what it starts from is made by the others.
     """
-    config, stage = ingredients.config, stages[-1]
-    fixed = {
-        "base": ingredients.base.sha256,
-        "teachers": [(style.name, style.sha256) for style in ingredients.styles],
-        "data": stage.source.fingerprint,
-        "own": stage.own,
-        "sizes": config.data.sizes,
-        "batch_size": stage.train.batch_size,
-        "teachers_per_sample": stage.train.teachers_per_sample,
-        "seed": stage.train.seed,
-        "start_from": stage.train.start_from,
-        "adapter": stage.train.adapter,
-        "conditions": [teacher.condition for teacher in config.teachers],
-        "regularization": stage.train.regularization,
-        "few_steps": config.few_steps,
-        "before": [before.train.model_dump(mode="json") for before in stages[:-1]],
-    }
-    wanted = fingerprint({key: str(value) for key, value in fixed.items()})
-    mark = stage.folder / "run-id"
+    stage, wanted = stages[-1], _fixed(ingredients, stages)
+    mark = stage.folder / RUN
     if stage.is_begun and mark.exists():
-        if mark.read_text(encoding="utf-8") != wanted:
+        # What a later release holds fixed besides, an earlier one's runs do not say.
+        was = json.loads(mark.read_text(encoding="utf-8"))
+        changed = [f"`{key}`" for key in was if was[key] != wanted.get(key)]
+        if changed:
             raise DmmError(
-                f"{stage.folder} holds a run with other teachers, data, batch size or seed. "
+                f"{stage.folder} holds a run that differs in {' and '.join(changed)}. "
                 f"To go on with it, undo the change; to begin anew, delete {stage.folder} "
                 "or choose another `output`."
             )
     elif accelerator.is_main_process:
         with writing(mark), written_whole(mark) as partial:
-            partial.write_text(wanted, encoding="utf-8")
+            partial.write_text(json.dumps(wanted, indent=2), encoding="utf-8")
     accelerator.wait_for_everyone()
+
+
+def _fixed(ingredients: Ingredients, stages: Sequence[Stage]) -> dict[str, Any]:
+    """What the last of some stages cannot change on its way, by the config's keys; JSON values."""
+    config, stage = ingredients.config, stages[-1]
+    train = stage.train
+    fixed = {
+        "base": ingredients.base.sha256,
+        "teachers": [(style.name, style.sha256) for style in ingredients.styles],
+        "condition": [said.condition and str(said.condition) for said in config.teachers],
+        "data": stage.source.fingerprint,
+        "own": stage.own,
+        "resolution": config.data.resolution,
+        "buckets": config.data.sizes[1:],
+        "batch_size": train.batch_size,
+        "teachers_per_sample": train.teachers_per_sample,
+        "teachers_per_step": train.teachers_per_step,
+        "regularization": train.regularization,
+        "start_from": train.start_from,
+        "adapter": _said(train.adapter),
+        "optimizer": train.optimizer,
+        "adversarial_weight": train.adversarial_weight > 0,  # whether there is a discriminator
+        "ema_decay": train.ema_decay is not None,  # whether there is an average
+        "seed": train.seed,
+        "few_steps": _said(config.few_steps),
+        "train": [_said(before.train) for before in stages[:-1]],
+    }
+    return json.loads(json.dumps(fixed))
+
+
+def _said(section: BaseModel | None) -> dict[str, Any] | None:
+    """What a section says besides its defaults, which later releases may have more of."""
+    return section and section.model_dump(mode="json", exclude_defaults=True)

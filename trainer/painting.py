@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -15,6 +14,7 @@ from torch import Tensor
 from dmm.injection import styled
 from trainer.buckets import Size
 from trainer.cache import Examples, refuse_not_finite
+from trainer.checkpoint import Checkpoint
 from trainer.data import Prompts
 from trainer.fingerprint import fingerprint
 from trainer.prompt_lines import Prompt
@@ -52,6 +52,28 @@ class PaintSettings:
     seed: int = 0  # picture j of a teacher starts from noise `seed + j`
 
 
+class OneUNet:
+    """The UNet of one checkpoint at a time, from when somebody paints with it to the next.
+
+    Args:
+        device: where it computes.
+        dtype: in what.
+    """
+
+    def __init__(self, device: torch.device | str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self._checkpoint: Checkpoint | None = None
+        self._unet: UNet2DConditionModel | None = None
+
+    def of(self, checkpoint: Checkpoint) -> UNet2DConditionModel:
+        """A checkpoint's UNet on the device, read if it is not the last one that was asked for."""
+        if checkpoint is not self._checkpoint:
+            self._checkpoint = self._unet = None  # there may be no room for two
+            self._unet = checkpoint.load_unet(self.dtype).to(self.device)
+            self._checkpoint = checkpoint
+        return self._unet
+
+
 def paint_latents(
     painters: Sequence[Painter],
     prompts: Prompts,
@@ -80,6 +102,7 @@ def paint_latents(
         DmmError: a teacher's numbers overflow, or the disk is full.
     """
     parts = []
+    one_unet = OneUNet(device, dtype)
     for turn, painter in enumerate(painters):
         dealt = prompts.prompts
         if pictures_per_teacher is None:
@@ -91,7 +114,8 @@ def paint_latents(
         for how in settings:
             orders = [order for order in wanted if order.size == how.resolution]
             if orders:
-                parts.append(_paint(painter, orders, how, folder, device, dtype, batch_size))
+                parts.append(_paint(painter, orders, how, folder, one_unet, batch_size))
+        painter.text.release()
     return Examples(parts)
 
 
@@ -119,23 +143,19 @@ def _paint(
     orders: list[Prompt],
     settings: PaintSettings,
     folder: Path,
-    device: torch.device | str,
-    dtype: torch.dtype,
+    one_unet: OneUNet,
     batch_size: int,
 ) -> Shards:
     """What a teacher paints at one size."""
+    checkpoint, dtype = painter.teacher.checkpoint, one_unet.dtype
     time_ids = sdxl_time_ids(*settings.resolution)
 
-    @functools.cache
-    def unet() -> UNet2DConditionModel:
-        return painter.teacher.checkpoint.load_unet(dtype).to(device)
-
     def embedded(texts: list[str]) -> TextEmbedding:
-        return painter.text.encode(texts).to(device, dtype)
+        return painter.text.encode(texts).to(one_unet.device, dtype)
 
     def paint(rows: range) -> Iterator[Batch]:
         for batch in _alike(orders[rows.start : rows.stop], batch_size):
-            with styled(unet(), painter.vector()) as painting:
+            with styled(one_unet.of(checkpoint), painter.vector()) as painting:
                 latents = sample_latents(
                     painting,
                     embedded([order.text for order in batch]),
@@ -147,12 +167,11 @@ def _paint(
                     prediction_type=painter.teacher.prediction_type,
                     time_ids=time_ids,
                 )
-            path = painter.teacher.checkpoint.path
-            refuse_not_finite(latents, [f"{path}: {order.text}" for order in batch])
+            refuse_not_finite(latents, [f"{checkpoint.path}: {order.text}" for order in batch])
             yield {"latents": latents, "time_ids": time_ids.int().expand(len(batch), -1)}
 
     made_from = {
-        "unet": painter.teacher.checkpoint.sha256,
+        "unet": checkpoint.sha256,
         "style": painter.style if painter.teacher.prompts else None,
         "encoders": painter.text.fingerprint,
         "prediction_type": painter.teacher.prediction_type,
@@ -160,7 +179,7 @@ def _paint(
         "shape": settings.shape,
         "dtype": str(dtype),
     }
-    shards = compute(
+    return compute(
         folder,
         "painted",
         made_from,
@@ -169,8 +188,6 @@ def _paint(
         batches=paint,
         rows_per_shard=ROWS_PER_SHARD,
     )
-    painter.text.release()
-    return shards
 
 
 def _alike(orders: Sequence[Prompt], size: int) -> Iterator[list[Prompt]]:

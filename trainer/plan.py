@@ -15,7 +15,7 @@ from trainer.ingredients import Ingredients, open_ingredients
 from trainer.losses import score_loss
 from trainer.memory import (
     GIB,
-    critic_bytes,
+    backbone_bytes,
     state_bytes,
     student_bytes,
     teacher_bytes,
@@ -46,9 +46,10 @@ def describe_plan(config: MergeConfig) -> str:
     train = config.train
     slots = train.teacher_slots or teacher_slots(ingredients, dtype, device)
     resident = slots * teacher_bytes(ingredients, dtype)
-    critic = critic_bytes(ingredients, dtype)
+    backbone = backbone_bytes(ingredients, dtype)
+    needed = student_bytes(ingredients) + resident + backbone
     pace = _pace(ingredients, device, dtype)
-    shapes = [ingredients.latent_shape_at(size) for size in config.data.sizes]
+    shapes = [ingredients.base.latent_shape(size) for size in config.data.sizes]
     a_latent = sum(map(math.prod, shapes)) // len(shapes) * STORED.itemsize
     latents = a_latent * sum(_examples(ingredients, stage) for stage in stages)
     states = train.keep_last * len(stages)
@@ -73,8 +74,8 @@ def describe_plan(config: MergeConfig) -> str:
             f"{OPTIMISERS[train.optimizer]}",
         ),
         ("teachers", f"{slots} of {len(ingredients.teachers)} on {device}: {_size(resident)}"),
-        *([("discriminator", f"{_size(critic)} on {device}")] if critic else []),
-        ("memory", f"{_size(student_bytes(ingredients) + resident + critic)} and the activations"),
+        *([("discriminator", f"{_size(backbone)} on {device}")] if backbone else []),
+        ("memory", f"{_size(needed)} and the activations"),
         *(row for stage in stages for row in _stage(ingredients, stage, pace)),
         ("states", f"{config.run_folder}: {states} x {_size(state_bytes(ingredients))}"),
         ("output", str(config.output)),

@@ -75,7 +75,7 @@ def prepare(
     grid_prompts = config.samples.prompts or _first_different(source.captions, config.samples.count)
     shown, grid_examples = None, []
     if stage.conditions:
-        scale = ingredients.latent_scale
+        scale = ingredients.base.vae_scale_factor
         shown = [functools.partial(one.beside, scale) for one in stage.conditions]
         grid_examples = [int(index) for index in examples.buckets[0][: config.samples.count]]
         captions = [examples.caption(index) for index in grid_examples]
@@ -99,7 +99,7 @@ def prepare(
 def _settings(ingredients: Ingredients, stage: Stage, size: Size) -> PaintSettings:
     painting = stage.painting
     return PaintSettings(
-        shape=ingredients.latent_shape_at(size),
+        shape=ingredients.base.latent_shape(size),
         resolution=size,
         steps=painting.steps,
         guidance=painting.guidance,
@@ -110,7 +110,7 @@ def _settings(ingredients: Ingredients, stage: Stage, size: Size) -> PaintSettin
 
 def _refuse_other_latents(ingredients: Ingredients, examples: Examples) -> None:
     shape = tuple(examples.latent(0).shape)
-    wanted = [ingredients.latent_shape_at(size) for size in ingredients.config.data.sizes]
+    wanted = [ingredients.base.latent_shape(size) for size in ingredients.config.data.sizes]
     if shape not in wanted:
         raise DmmError(
             f"The VAE gives latents of shape {list(shape)} where the UNet of "

@@ -17,22 +17,6 @@ SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "lcm": LCMScheduler}
 MOST_LCM_STEPS = 50  # what diffusers' schedule of LCM is made of
 
 
-def noise(shape: Sequence[int], seeds: Sequence[int]) -> Tensor:
-    """Standard normal [B, *shape], row i from `seeds[i]` alone, on the CPU.
-
-    So a picture depends neither on the batch it is painted in nor on the device.
-    """
-    return _noise(shape, _generators(seeds))
-
-
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def _noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
-
-
 def sdxl_time_ids(width: int, height: int, original: tuple[int, int] | None = None) -> Tensor:
     """SDXL's micro-conditioning [6]: original size, crop, target size (Podell et al. 2023, 2.2).
 
@@ -69,7 +53,7 @@ def sample_latents(
         prompt: B prompts, on the UNet's device.
         negative: B negative prompts, or one for all.
         shape: (channels, height, width) of a latent.
-        seeds: one a picture, see `noise`.
+        seeds: one a picture, for noise that depends neither on its batch nor on the device.
         steps: UNet evaluations a picture, each twice the batch under guidance.
         guidance: scale of classifier-free guidance; 1 = none.
         prediction_type: what the UNet predicts.
@@ -88,8 +72,9 @@ def sample_latents(
         prediction_type=prediction_type,
     )
     scheduler.set_timesteps(steps, device=hidden.device)
-    generators = _generators(seeds)
-    latents = _noise(shape, generators).to(hidden.device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = [torch.randn(*shape, generator=generator) for generator in generators]
+    latents = torch.stack(noise).to(hidden.device)
     for t in tqdm(scheduler.timesteps, desc=progress, disable=progress is None, leave=False):
         sample = torch.cat([latents, latents]) if guided else latents
         output = unet(

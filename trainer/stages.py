@@ -9,6 +9,7 @@ from pathlib import Path
 from trainer.config import MergeConfig, Painting, Train
 from trainer.controlnet import Conditions
 from trainer.data import PictureFolder, Prompts, Source, WebdatasetShards
+from trainer.states import saved_states
 
 PROMPTS = Path(__file__).parent / "prompts.txt"  # our own
 
@@ -37,7 +38,7 @@ class Stage:
     @property
     def is_begun(self) -> bool:
         """Whether it has a state to go on from; then the stages before it are done."""
-        return any((self.folder / "states").glob("step-????????"))
+        return bool(saved_states(self.folder))
 
 
 def open_stages(config: MergeConfig) -> list[Stage]:

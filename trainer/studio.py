@@ -78,13 +78,12 @@ class Studio:
         width, height = size or self.size
         refuse_odd_size((width, height))
         self.refuse_steps(steps)
-        factor = 2 ** (len(self._checkpoint.vae_config["block_out_channels"]) - 1)
         with styled(self._unet, style):
             latents = sample_latents(
                 self._unet,
                 self._encoded(*prompts),
                 self._encoded(negative),
-                shape=(self._unet.config.in_channels, height // factor, width // factor),
+                shape=self._checkpoint.latent_shape((width, height)),
                 seeds=[seed + index for index in range(len(prompts))],
                 steps=steps or self.sampling.steps,
                 guidance=guidance or self.sampling.guidance,

@@ -65,6 +65,32 @@ class NoRoomAt:
 
 
 @dataclass(frozen=True)
+class KilledBefore:
+    """SIGKILL just before a kind of change to one file or folder."""
+
+    path: Path
+    kind: str
+
+    def __call__(self) -> None:
+        watch(self.path, lambda _, kind, path: (kind, path) == (self.kind, self.path) and _die())
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A kind of change to one file or folder is not allowed, as where others have it open."""
+
+    path: Path
+    kind: str
+
+    def __call__(self) -> None:
+        def refuse(number: int, kind: str, path: Path) -> None:
+            if (kind, path) == (self.kind, self.path):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        watch(self.path, refuse)
+
+
+@dataclass(frozen=True)
 class PowerCutAt:
     """The power fails just before a change to the folder; `left` is what comes back."""
 

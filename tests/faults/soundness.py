@@ -68,8 +68,6 @@ def _assert_readable(path: Path) -> None:
         assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     elif path.suffix == ".jsonl" and path.name != "stats.jsonl":  # whose last line may be cut
         assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    elif path.name == "run-id":
-        assert re.fullmatch("[0-9a-f]{64}", path.read_text(encoding="utf-8"))
     else:
         known = path.suffix == ".md" or path.name == "stats.jsonl" or "logs" in path.parts
         assert known, f"{path}: what is this?"

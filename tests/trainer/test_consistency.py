@@ -105,8 +105,8 @@ def world(tmp_path: Path) -> tuple[Student, Teacher, Batch, TextEmbedding]:
         teacher_text=[TextEmbedding(text)],
         time_ids=torch.zeros(4, 6),
         conditions=None,
-        critic_noise=noise,
-        critic_timesteps=torch.zeros(4, dtype=torch.long),
+        discriminator_noise=noise,
+        discriminator_timesteps=torch.zeros(4, dtype=torch.long),
         places=torch.tensor([0.2, 0.9, 0.5, 0.7]),
     )
     negative = TextEmbedding(torch.randn(1, 77, nets.TEXT_WIDTH, generator=draw))

@@ -107,8 +107,8 @@ def losses(kind: str, off: float) -> Tensor:
         teacher_text=[told],
         time_ids=torch.zeros(pairs, 6),
         conditions=None,
-        critic_noise=torch.empty(0),
-        critic_timesteps=numbers,
+        discriminator_noise=torch.empty(0),
+        discriminator_timesteps=numbers,
         places=torch.rand(pairs, generator=generator),
     )
     learner = SimpleNamespace(plain=student, averaged=lambda: {"off": torch.zeros(())})

@@ -49,16 +49,17 @@ def test_folder_in_order_with_captions(tmp_path):
     add(tmp_path, "d.jpeg", "last", quality=100)
     (tmp_path / "._b.PNG").write_bytes(b"what macOS leaves on foreign disks")
     (tmp_path / "notes.md").write_text("no picture")
-    samples = list(PictureFolder(tmp_path))
-    assert [(sample.key, sample.caption) for sample in samples] == [
+    folder = PictureFolder(tmp_path)
+    assert list(zip(folder.keys, folder.captions, strict=True)) == [
         ("a/z.webp", "naïve café"),
         ("b.PNG", "second line"),
         ("c.bmp", ""),
         ("d.jpeg", "last"),
     ]
-    for sample in samples:
-        assert sample.picture.mode == "RGB"
-        assert np.abs(np.asarray(sample.picture, int) - RED).max() <= 2
+    for row in range(len(folder)):
+        picture = folder.picture(row)
+        assert picture.mode == "RGB"
+        assert np.abs(np.asarray(picture, int) - RED).max() <= 2
 
 
 def test_exif_turns_the_picture(tmp_path):
@@ -75,7 +76,7 @@ def test_transparency_lies_on_white(tmp_path):
     add(tmp_path, "b.png", "", halves((*RED, 51), (*RED, 255), mode="RGBA"))
     palette = halves(RED, BLUE).convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
     add(tmp_path, "c.png", "", palette, transparency=palette.getpixel((7, 0)))
-    opaque, faint, indexed = (sample.picture for sample in PictureFolder(tmp_path))
+    opaque, faint, indexed = map(PictureFolder(tmp_path).picture, range(3))
     assert (opaque.getpixel((0, 0)), opaque.getpixel((7, 0))) == (RED, WHITE)
     assert (faint.getpixel((0, 0)), faint.getpixel((7, 0))) == ((255, 204, 204), RED)
     assert (indexed.getpixel((0, 0)), indexed.getpixel((7, 0))) == (RED, WHITE)
@@ -147,7 +148,7 @@ def test_broken_picture_is_named(tmp_path, damage):
     data = path.read_bytes()
     path.write_bytes({"text": b"not found", "truncated": data[:2000], "empty": b""}[damage])
     with pytest.raises(DmmError, match=r"a\.png cannot be read"):
-        PictureFolder(tmp_path)[0]
+        PictureFolder(tmp_path).picture(0)
 
 
 # --- webdataset shards ---------------------------------------------------------------------------
@@ -173,12 +174,13 @@ def test_shards_hold_what_webdataset_reads(tmp_path, spelled):
     urls = [f"file:{path.as_posix()}" for path in source.paths]
     reference = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
     assert len(source) == len(reference) == 5
-    for sample, expected, colour in zip(source, reference, colours, strict=True):
-        assert sample.key.endswith("/" + expected["__key__"])
+    for row, (expected, colour) in enumerate(zip(reference, colours, strict=True)):
+        assert source.keys[row].endswith("/" + expected["__key__"])
         caption = expected["txt"] if "txt" in expected else expected["json"]["caption"]
-        assert sample.caption == caption
-        assert np.array_equal(np.asarray(sample.picture), expected["png"])
-        assert np.array_equal(np.asarray(sample.picture), colour)
+        assert source.captions[row] == caption
+        picture = np.asarray(source.picture(row))
+        assert np.array_equal(picture, expected["png"])
+        assert np.array_equal(picture, colour)
 
 
 def test_shards_in_any_order_and_as_a_list(tmp_path):
@@ -252,7 +254,9 @@ def test_prompts(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("\ufeff# animals\n a cat \r\n\n#dogs\nein Käfer #3\n", encoding="utf-8")
     prompts = Prompts(path)
-    assert list(prompts) == [("2", None, "a cat"), ("5", None, "ein Käfer #3")]
+    assert prompts.keys == ["2", "5"]
+    assert prompts.captions == ["a cat", "ein Käfer #3"]
+    assert len(prompts) == 2 and prompts.picture(0) is None
     fingerprint = prompts.fingerprint
     path.write_text("a cat\nein Käfer #3", encoding="utf-8")
     assert Prompts(path).fingerprint == fingerprint

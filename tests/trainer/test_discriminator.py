@@ -76,8 +76,8 @@ def test_the_adversarial_loss_reaches_what_the_student_predicts():
     On the way: x̂_0 from the predicted noise, noised anew, a UNet to its middle, convolutions.
     """
     unet, text, _ = sd1()
-    noisy, predicted, direction, critic_noise = torch.randn(4, PAIRS, 4, 8, 8)
-    timesteps, critic_timesteps = torch.tensor([10, 400, 700]), torch.tensor([600, 30, 200])
+    noisy, predicted, direction, discriminator_noise = torch.randn(4, PAIRS, 4, 8, 8)
+    timesteps, discriminator_timesteps = torch.tensor([10, 400, 700]), torch.tensor([600, 30, 200])
     batch = Batch(
         latents=noisy,
         noise=noisy,
@@ -89,8 +89,8 @@ def test_the_adversarial_loss_reaches_what_the_student_predicts():
         conditions=None,
         time_ids=torch.zeros(PAIRS, 6),
         places=torch.ones(PAIRS),
-        critic_noise=critic_noise,
-        critic_timesteps=critic_timesteps,
+        discriminator_noise=discriminator_noise,
+        discriminator_timesteps=discriminator_timesteps,
     )
     adversary = Adversary(Accelerator(cpu=True), deepcopy(unet), STYLES, 1e-5)
     predicted.requires_grad_()
@@ -102,14 +102,16 @@ def test_the_adversarial_loss_reaches_what_the_student_predicts():
     middle = []
     unet.mid_block.register_forward_hook(lambda _m, _i, output: middle.append(output))
     signal, sigma = map(torch.tensor, signal_and_noise(timesteps))
-    critic_signal, critic_sigma = map(torch.tensor, signal_and_noise(critic_timesteps))
+    discriminator_signal, discriminator_sigma = map(
+        torch.tensor, signal_and_noise(discriminator_timesteps)
+    )
 
     @torch.no_grad()
     def expected(point):
         clean = (noisy.double() - sigma * point) / signal
-        noised = critic_signal * clean + critic_sigma * critic_noise.double()
+        noised = discriminator_signal * clean + discriminator_sigma * discriminator_noise.double()
         double = TextEmbedding(text.hidden.double())
-        predict(unet, noised, critic_timesteps, double)
+        predict(unet, noised, discriminator_timesteps, double)
         return cross_entropy(head(middle.pop()).mean(dim=(2, 3)), TEACHERS)
 
     point, way = predicted.detach().double(), direction.double()

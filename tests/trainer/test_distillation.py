@@ -55,7 +55,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     else:
         unet, teachers = _controlled(base, tmp_path)
         conditions = torch.rand(PAIRS, 3, 16, 16, generator=draw)
-    latents, noise, critic_noise = torch.randn(3, PAIRS, 4, 8, 8, generator=draw)
+    latents, noise, discriminator_noise = torch.randn(3, PAIRS, 4, 8, 8, generator=draw)
     text = torch.randn(PAIRS, 77, nets.TEXT_WIDTH, generator=draw)
     batch = Batch(
         latents=latents,
@@ -67,8 +67,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
         teacher_text=[TextEmbedding(1.5 * text[:3]), TextEmbedding(0.5 * text[3:])],
         time_ids=torch.zeros(PAIRS, 6),
         conditions=conditions,
-        critic_noise=critic_noise,
-        critic_timesteps=torch.tensor([100, 500, 800, 300]),
+        discriminator_noise=discriminator_noise,
+        discriminator_timesteps=torch.tensor([100, 500, 800, 300]),
         places=torch.ones(PAIRS),
     )
     return Student(unet, StylePrompts(STYLES, 128)), teachers, batch
@@ -130,23 +130,23 @@ def vector_of(prompts: StylePrompts, style: int) -> Tensor:
 
 
 def verdict(
-    critic: nn.Module, head: nn.Module, batch: Batch, rows: slice, noisy: Tensor, noise: Tensor
+    backbone: nn.Module, head: nn.Module, batch: Batch, rows: slice, noisy: Tensor, noise: Tensor
 ) -> Tensor:
     """The discriminator's logits of x̂_0, noised anew; equations 11 and 12."""
     signal, sigma = map(torch.tensor, signal_and_noise(batch.timesteps[rows]))
     clean = (noisy - sigma * noise) / signal
-    signal, sigma = map(torch.tensor, signal_and_noise(batch.critic_timesteps[rows]))
-    noised = signal * clean + sigma * batch.critic_noise[rows].double()
+    signal, sigma = map(torch.tensor, signal_and_noise(batch.discriminator_timesteps[rows]))
+    noised = signal * clean + sigma * batch.discriminator_noise[rows].double()
     middle: list[Tensor] = []
-    handle = critic.mid_block.register_forward_hook(lambda _m, _i, out: middle.append(out))
+    handle = backbone.mid_block.register_forward_hook(lambda _m, _i, out: middle.append(out))
     told = TextEmbedding(batch.text.hidden[rows].double())
-    predict(critic, noised, batch.critic_timesteps[rows], told)
+    predict(backbone, noised, batch.discriminator_timesteps[rows], told)
     handle.remove()
     return head(middle[0]).mean(dim=(2, 3))
 
 
 def float64_losses(
-    student: Student, teachers: list[Teacher], batch: Batch, critic: nn.Module, head: nn.Module
+    student: Student, teachers: list[Teacher], batch: Batch, backbone: nn.Module, head: nn.Module
 ) -> Tensor:
     """Score, feature, adversarial and discriminator losses [4, P], with a graph; pair by pair."""
     students, prompts = as_double(student.unet), deepcopy(student.style_prompts).double()
@@ -172,7 +172,7 @@ def float64_losses(
 
         frozen = deepcopy(head).requires_grad_(False)
         adversarial, fake, real = (
-            F.cross_entropy(verdict(critic, judge, batch, rows, noisy, noise), wanted)
+            F.cross_entropy(verdict(backbone, judge, batch, rows, noisy, noise), wanted)
             for judge, noise, wanted in (
                 (frozen, ours, batch.styles[rows]),
                 (head, ours.detach(), STYLES + batch.styles[rows]),
@@ -188,21 +188,21 @@ def test_losses_and_gradients_are_those_of_the_formulas(world: World) -> None:
     forget_the_last_merge()
     accelerator = Accelerator(cpu=True)
     torch.manual_seed(1)
-    critic = nets.small_sd1_unet(3)
+    backbone = nets.small_sd1_unet(3)
     objective = Distillation(
         TRAIN,
         accelerator,
         TeacherPool(teachers, "cpu", torch.float32, 1),
         "epsilon",
         STYLES,
-        deepcopy(critic),
+        deepcopy(backbone),
     )
     discriminator = objective._adversary.discriminator
     head = deepcopy(discriminator.head).double()
     expected_student = deepcopy(student)
     losses = objective.backward(student, batch, SHARE)
 
-    expected = float64_losses(expected_student, teachers, batch, critic.double(), head)
+    expected = float64_losses(expected_student, teachers, batch, backbone.double(), head)
     torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-3, atol=1e-6)
     assert (expected.detach() > 1e-4).all()  # or a part would be compared with nothing
     score, feature, adversarial, discriminated = expected

@@ -60,7 +60,6 @@ def merge_without_room(size: int, *words: str | Path) -> str:
     ("size", "more", "named"),
     [
         (10_000, [], "dmm-cache"),
-        (100, ["log_with=[]"], "stats.jsonl"),
         (2_000_000, [], "states"),  # the student's weights
         (5_000_000, [], "states"),  # the optimizer's moments
         (60_000, ["samples.every=1"], "step-00000001.png"),
@@ -74,6 +73,16 @@ def test_no_room_before_the_end(
     if named != "dmm-cache":
         words.append(f"data.cache={merged.parent / 'dmm-cache'}")
     assert_refused_and_then_finished(merged, output, size, words, named)
+
+
+def test_no_room_for_the_statistics(config: Path, merged: Path, tmp_path: Path) -> None:
+    output = tmp_path / "merged.safetensors"
+    run = shutil.copytree(merged.with_suffix(""), output.with_suffix(""))
+    shutil.rmtree(run / "states" / "step-00000002")
+    room = (run / "stats.jsonl").stat().st_size - 50  # for the first step's, and no more
+    cache = f"data.cache={merged.parent / 'dmm-cache'}"
+    words = [config, f"output={output}", *STEPS, "log_with=[]", cache]
+    assert_refused_and_then_finished(merged, output, room, words, "stats.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 
 from tests import nets
-from trainer.checkpoint import open_checkpoint
+from trainer.checkpoint import Checkpoint, open_checkpoint
 from trainer.data import Prompts
 from trainer.painting import Painter, PaintSettings, paint_latents
 from trainer.sampling import sample_latents, sdxl_time_ids
@@ -152,6 +153,25 @@ def test_a_line_says_at_which_size_it_is_painted(tmp_path, painters):
         "a ship": (4, 8, 8),
         "a tree": (4, 8, 16),
     }
+
+
+def test_a_painter_is_loaded_once_for_all_sizes_and_alone(tmp_path, painters, prompts, monkeypatch):
+    load, loaded = Checkpoint.load_unet, []
+
+    def watched(checkpoint, *args):
+        assert not any(unet() for _, unet in loaded)  # the one before is gone
+        unet = load(checkpoint, *args)
+        loaded.append((checkpoint.path.name, weakref.ref(unet)))
+        return unet
+
+    monkeypatch.setattr(Checkpoint, "load_unet", watched)
+    sizes = [replace(SETTINGS, shape=(4, 8, 8 * n), resolution=(16 * n, 16)) for n in (1, 2, 3)]
+    options = {"folder": tmp_path / "cache", "pictures_per_teacher": 3}
+    examples = paint_latents(painters, prompts, sizes, **options)
+    assert sorted(map(len, examples.buckets)) == [2, 2, 2]
+    assert [name for name, _ in loaded] == ["a.safetensors", "b.safetensors"]
+    paint_latents(painters, prompts, sizes, **options)
+    assert len(loaded) == 2  # what was painted before needs no painter
 
 
 def test_a_seed_of_its_own_goes_round_with_new_noise(tmp_path, painters):

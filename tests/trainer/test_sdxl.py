@@ -68,7 +68,7 @@ def told(config: Path) -> set[tuple[int, ...]]:
 
     def look(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         is_of_sizes = isinstance(module, Timesteps) and module.num_channels == SIZE_CHANNELS
-        if is_of_sizes and torch.is_grad_enabled():  # teachers and critic learn nothing
+        if is_of_sizes and torch.is_grad_enabled():  # teachers and backbone learn nothing
             seen.update(map(tuple, inputs[0].view(-1, 6).int().tolist()))
 
     hook = register_module_forward_pre_hook(look)

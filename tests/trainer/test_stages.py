@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from tests.trainer.merging import (
 )
 from tests.trainer.processes import killed
 from trainer.batches import TrainingBatches
+from trainer.config import Train
 from trainer.config_file import load_config
 from trainer.ingredients import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.prepare import prepare
 from trainer.stages import PROMPTS, open_stages
+from trainer.states import saved_states
 
 SECOND = (
     "synthesised={prompts: painted.txt, steps: 4, batch_size: 5, learning_rate: 0.002, "
@@ -51,6 +54,17 @@ def merged(config: Path) -> Path:
 def second(merged: Path) -> Path:
     """The second stage's folder, by the name of a merge's output."""
     return merged.with_suffix("") / "synthesised.safetensors"
+
+
+def test_what_is_no_whole_state_begins_no_stage(config: Path, tmp_path: Path) -> None:
+    stage = open_stages(load_config(config, [f"run={tmp_path}"]))[0]
+    for name in ("step-00000002.partial", "step-00000001 (copy)", "step-backup01"):
+        (tmp_path / "states" / name).mkdir(parents=True)
+        assert not stage.is_begun
+    for step in (10, 9):
+        (tmp_path / "states" / f"step-{step:08d}").mkdir()
+        assert stage.is_begun
+    assert [path.name for path in saved_states(tmp_path)] == ["step-00000009", "step-00000010"]
 
 
 def test_both_stages_are_in_the_statistics_and_the_recipe(merged: Path) -> None:
@@ -148,7 +162,16 @@ def test_what_the_second_stage_stands_on_cannot_change_any_more(
 ) -> None:
     assert command("merge", config, "train.learning_rate=0.1", "--overwrite") == 2
     said = capsys.readouterr().err
-    assert str(second(merged).with_suffix("")) in said and "other teachers, data" in said
+    assert str(second(merged).with_suffix("")) in said and "differs in `train`." in said
+
+
+def test_what_it_stands_on_is_told_by_what_is_no_default(merged: Path) -> None:
+    """So that a key which a later release adds makes no run another one."""
+    mark = second(merged).with_suffix("") / "run.json"
+    (before,) = json.loads(mark.read_text(encoding="utf-8"))["train"]
+    defaults = Train().model_dump(mode="json")
+    assert before["steps"] == 6
+    assert all(value != defaults[key] for key, value in before.items())
 
 
 def test_nothing_but_checkpoints(config: Path, capsys: pytest.CaptureFixture) -> None:

@@ -56,6 +56,16 @@ class Checkpoint:
         return self.networks["vae"].config if "vae" in self.networks else None
 
     @property
+    def vae_scale_factor(self) -> int:
+        """Pixels in a row for each of a latent; 8 for a checkpoint without a VAE."""
+        return 2 ** (len(self.vae_config["block_out_channels"]) - 1) if self.vae_config else 8
+
+    def latent_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        """(channels, height, width) of the latent of a picture of a width and height in pixels."""
+        width, height = (side // self.vae_scale_factor for side in size)
+        return self.unet_config["in_channels"], height, width
+
+    @property
     def text_encoder_configs(self) -> list[Config]:
         """Keyword arguments of `transformers.CLIPTextConfig`; SDXL has two, CLIP and OpenCLIP."""
         return [self.networks[name].config for name in TEXT_ENCODERS if name in self.networks]

@@ -162,11 +162,10 @@ def on_base(
             f"{one} where the latter has {other}. Choose one for the base's architecture."
         )
     halved = len(net["conditioning_embedding_out_channels"]) - 1
-    factor = 2 ** (len(base.vae_config["block_out_channels"]) - 1) if base.vae_config else 8
-    if 2**halved != factor:
+    if 2**halved != base.vae_scale_factor:
         raise DmmError(
             f"{file.path} sees condition pictures {2**halved} times the latents' size, the VAE of "
-            f"{base.path} pictures {factor} times. Choose a ControlNet for the base."
+            f"{base.path} pictures {base.vae_scale_factor} times. Choose a ControlNet for the base."
         )
     same = {field.name: getattr(base, field.name) for field in fields(Checkpoint)}
     own = {"path": file.path, "weight_files": (file.weights,)}

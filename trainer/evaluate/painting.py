@@ -153,11 +153,11 @@ def latent_shape(checkpoint: Checkpoint, size: tuple[int, int]) -> tuple[int, in
         DmmError: the UNet cannot halve such a latent as often as it does.
     """
     width, height = size
-    factor = 2 ** (len(checkpoint.vae_config["block_out_channels"]) - 1)
-    multiple = factor * 2 ** (len(checkpoint.unet_config["block_out_channels"]) - 1)
+    halved = len(checkpoint.unet_config["block_out_channels"]) - 1
+    multiple = checkpoint.vae_scale_factor * 2**halved
     if width % multiple or height % multiple or min(size) < multiple:
         raise DmmError(
             f"The size {width} x {height} does not fit this checkpoint: both must be multiples of "
             f"{multiple}."
         )
-    return checkpoint.unet_config["in_channels"], height // factor, width // factor
+    return checkpoint.latent_shape(size)
