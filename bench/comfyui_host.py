@@ -22,7 +22,7 @@ from bench.timing import interleaved, median_ratio, own_clock
 from comfyui_dmm.nodes_load import load_checkpoint
 from comfyui_dmm.nodes_style import picked
 from comfyui_dmm.sampling import with_style
-from comfyui_dmm.sockets import Style
+from comfyui_dmm.sockets import ChosenStyle
 from dmm.layouts import UNET_PREFIX
 from dmm.merged import Styles, write_merged
 from dmm.metadata import default_styles
@@ -134,20 +134,20 @@ def write_checkpoints(folder: Path, size: str, styles: Styles) -> dict[str, Path
     return files
 
 
-def mix(styles: Styles, number: int) -> Style:
+def mix(styles: Styles, number: int) -> ChosenStyle:
     """Of two styles, another one for every number."""
     one, other = (styles.names[(number + more) % STYLES] for more in (0, 1))
     return picked(styles, {one: 1 + number, other: 1}, strength=1.0)
 
 
-def stripes(styles: Styles, count: int, pixels: int) -> Style:
+def stripes(styles: Styles, count: int, pixels: int) -> ChosenStyle:
     """Regions that stand side by side."""
     masks = torch.zeros(count, pixels, pixels)
     for number, columns in enumerate(torch.arange(pixels).tensor_split(count)):
         masks[number, :, columns] = 1
     parts = [mix(styles, number) for number in range(count)]
     plan = Regional(list(masks), [part.plan for part in parts], parts[0].without().plan)
-    return Style(plan, styles.family, styles.prompts.dim)
+    return ChosenStyle(plan, styles.family, styles.prompts.dim)
 
 
 def one_step(model: ModelPatcher, noise: Tensor) -> Tensor:

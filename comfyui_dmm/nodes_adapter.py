@@ -11,6 +11,7 @@ from comfy_api.latest import io
 
 from comfyui_dmm.folders import LORAS, fingerprint, is_offered, model_file
 from comfyui_dmm.nodes_load import in_no_style, styles_output
+from comfyui_dmm.plain import plain_tensors
 from dmm.errors import DmmError
 from dmm.ldm import check_fits
 from dmm.merged import Styles, find_styles, is_adapter, styles_in
@@ -24,7 +25,7 @@ def load_adapter(model: Any, path: Path) -> tuple[Any, Styles]:
         DmmError: the file is no adapter, or does not fit the model.
     """
     file = open_tensors(path)
-    if not is_adapter(dict.fromkeys(file)):
+    if not is_adapter(file):
         kind = "a merged checkpoint or style file" if find_styles(file) else "a LoRA without styles"
         raise DmmError(
             f"{path.name} is no adapter but {kind}. Use the node that loads those, or choose a "
@@ -32,8 +33,7 @@ def load_adapter(model: Any, path: Path) -> tuple[Any, Styles]:
         )
     styles = styles_in(file, path)
     check_fits(model.model.diffusion_model, styles.family, styles.prompts.dim)
-    its_own = set(find_styles(dict.fromkeys(file)).values())
-    lora = {name: file[name] for name in file if name not in its_own}
+    lora = plain_tensors(file)
     places = comfy.lora.model_lora_keys_unet(model.model, {})
     modules = {name.partition(".")[0] for name in lora}
     strangers = sorted(modules - places.keys())

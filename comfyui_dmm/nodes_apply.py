@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from comfyui_dmm.sampling import set_style, with_style
-from comfyui_dmm.sockets import DmmStyle, Style
+from comfyui_dmm.sockets import ChosenStyle, DmmStyle
 
 
 class ApplyStyle(io.ComfyNode):
@@ -26,7 +26,7 @@ class ApplyStyle(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, style: Style) -> io.NodeOutput:
+    def execute(cls, model: Any, style: ChosenStyle) -> io.NodeOutput:
         return io.NodeOutput(with_style(model, style))
 
 
@@ -49,7 +49,7 @@ class SetStyleOnConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, conditioning: list, style: Style) -> io.NodeOutput:
+    def execute(cls, conditioning: list, style: ChosenStyle) -> io.NodeOutput:
         return io.NodeOutput(set_style(conditioning, style))
 
 

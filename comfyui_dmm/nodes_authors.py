@@ -19,13 +19,15 @@ from comfyui_dmm.nodes_load import (
     load_checkpoint,
 )
 from comfyui_dmm.sampling import with_style
-from comfyui_dmm.sockets import Style
+from comfyui_dmm.sockets import ChosenStyle
 from dmm.errors import DmmError
 from dmm.regions import whole_picture
 from dmm.resolving import resolve
 
 
 class AuthorsLoader(LoadCheckpoint):
+    """Gives out no styles: AuthorsApply finds them on the MODEL."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -45,6 +47,8 @@ class AuthorsLoader(LoadCheckpoint):
 
 
 class AuthorsApply(io.ComfyNode):
+    """A style by its number in the codebook, which is all that their files tell."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -74,7 +78,7 @@ class AuthorsApply(io.ComfyNode):
                 f"{len(styles.names) - 1} ({', '.join(styles.names)})."
             )
         vector = resolve(styles, {styles.names[index]: 1.0})
-        style = Style(whole_picture(vector), styles.family, styles.prompts.dim)
+        style = ChosenStyle(whole_picture(vector), styles.family, styles.prompts.dim)
         return io.NodeOutput(with_style(model, style))
 
 

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from comfyui_dmm.folders import CONTROL_NETS, fingerprint, is_offered, model_file
+from comfyui_dmm.plain import plain_tensors
 from dmm.errors import DmmError
 from dmm.layouts import CONTROLNET_PREFIX
 from dmm.ldm import styled
@@ -47,7 +48,7 @@ def load_controlnet(name: str, control: str) -> Any:
 def read_controls(path: Path) -> Styles:
     """The controls of a merged ControlNet, which are to it what styles are to a UNet."""
     file = open_tensors(path)
-    if not find_styles(dict.fromkeys(file), (CONTROLNET_PREFIX,)):
+    if not find_styles(file, (CONTROLNET_PREFIX,)):
         raise DmmError(
             f"{path.name} is no merged ControlNet. Use Load ControlNet Model for a plain one, or "
             "choose a file that `trainer/run.py merge` made of several."
@@ -56,9 +57,7 @@ def read_controls(path: Path) -> Styles:
 
 
 def _load(path: Path) -> Any:
-    file = open_tensors(path)
-    its_own = set(find_styles(dict.fromkeys(file), (CONTROLNET_PREFIX,)).values())
-    tensors = {key: file[key] for key in file if key not in its_own}
+    tensors = plain_tensors(open_tensors(path), (CONTROLNET_PREFIX,))
     loaded = comfy.controlnet.load_controlnet_state_dict(tensors)
     if not isinstance(loaded, comfy.controlnet.ControlNet):
         raise DmmError(f"{path.name} has controls, but no ControlNet that ComfyUI knows.")
@@ -80,6 +79,7 @@ class _Steered:
         return self._plain.control_model.dtype
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
+        """What the network gives each block of the UNet, [B, C, h, w], by the block's kind."""
         with styled(self._plain.control_model, self._control) as network:
             return network(*args, **kwargs)
 

@@ -17,10 +17,11 @@ from comfyui_dmm.folders import (
     model_file,
     style_files,
 )
+from comfyui_dmm.plain import plain_tensors
 from comfyui_dmm.sampling import with_style
 from comfyui_dmm.sockets import DmmStyles
 from dmm.errors import DmmError
-from dmm.merged import Styles, find_styles, read_styles, styles_in
+from dmm.merged import Styles, read_styles, styles_in
 from dmm.tensors import open_tensors
 
 STYLES_OF_MODEL = "dmm_styles"
@@ -30,16 +31,13 @@ STYLES_OF_MODEL = "dmm_styles"
 def load_checkpoint(path: Path) -> tuple[Any, Any, Any, Styles]:
     """Reads a merged checkpoint once: MODEL, CLIP, VAE and its styles.
 
-    The host gets what is a plain checkpoint's, since it drops the style tensors with a warning.
-
     Raises:
         DmmError: the file cannot be read, has no styles, or holds no UNet.
     """
     file = open_tensors(path)
     styles = styles_in(file, path)
-    its_own = set(find_styles(dict.fromkeys(file)).values())
     loaded = comfy.sd.load_state_dict_guess_config(
-        {name: file[name] for name in file if name not in its_own},
+        plain_tensors(file),
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         metadata=file.metadata,
     )

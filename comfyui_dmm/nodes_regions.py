@@ -7,8 +7,8 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
-from comfyui_dmm.combos import choose
-from comfyui_dmm.sockets import DmmRegions, DmmStyle, Region, Style, combined
+from comfyui_dmm.combos import choose, is_option
+from comfyui_dmm.sockets import ChosenStyle, DmmRegions, DmmStyle, Region, combined
 from dmm.regions import feather as soft
 from dmm.schedules import Regional
 
@@ -45,7 +45,7 @@ class AddRegion(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, mask: Tensor, style: Style, feather: int, regions: tuple[Region, ...] = ()
+        cls, mask: Tensor, style: ChosenStyle, feather: int, regions: tuple[Region, ...] = ()
     ) -> io.NodeOutput:
         return io.NodeOutput((*regions, Region(soft(mask, feather), style)))
 
@@ -81,8 +81,12 @@ class RegionalStyles(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, method: str | None) -> bool | str:
+        return is_option(METHODS, method, "method")
+
+    @classmethod
     def execute(
-        cls, regions: tuple[Region, ...], method: str, base_style: Style | None = None
+        cls, regions: tuple[Region, ...], method: str, base_style: ChosenStyle | None = None
     ) -> io.NodeOutput:
         base = base_style or regions[0].style.without()
         styles = [region.style for region in regions]

@@ -8,13 +8,13 @@ from typing import Any
 
 import folder_paths
 import torch
-from comfy import model_base, model_management
+from comfy import model_base
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
-from torch import Tensor
 
+from comfyui_dmm.combos import choose, is_option
 from comfyui_dmm.sockets import DmmStyles
-from dmm.errors import DmmError
+from comfyui_dmm.weights import checkpoint_tensors
 from dmm.ldm import check_fits
 from dmm.merged import Styles, write_merged, write_style_file
 from dmm.metadata import merged_metadata
@@ -31,27 +31,6 @@ def new_file(filename_prefix: str) -> Path:
         filename_prefix, folder_paths.get_output_directory()
     )
     return Path(folder, f"{name}_{counter:05}_.safetensors")
-
-
-def checkpoint_tensors(model: Any, clip: Any, vae: Any) -> dict[str, Tensor]:
-    """The weights as they paint now, LoRAs merged in, under the names of the single-file layout.
-
-    Raises:
-        DmmError: the weights are scaled to 8 bits, and without their scales mean nothing.
-    """
-    if model.model.model_config.scaled_fp8 is not None:
-        raise DmmError(
-            "The model's weights are scaled to fp8 and cannot be saved from here. Load the "
-            "checkpoint in fp16, bf16 or fp32."
-        )
-    loaded = [model] if clip is None else [model, clip.load_model()]
-    clip_tensors = None if clip is None else clip.get_sd()
-    vae_tensors = None if vae is None else vae.get_sd()
-    model_management.load_models_gpu(loaded, force_patch_weights=True)
-    tensors = model.model.state_dict_for_saving(clip_tensors, vae_tensors)
-    if getattr(model.get_model_object("model_sampling"), "zsnr", False):
-        tensors["ztsnr"] = torch.tensor([])  # how files tell that their schedule ends in pure noise
-    return tensors
 
 
 def metadata_of(
@@ -116,7 +95,7 @@ class SaveCheckpoint(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, dtype: str | None) -> bool | str:
-        return is_dtype(dtype)
+        return is_option(DTYPES, dtype, "dtype")
 
     @classmethod
     def execute(
@@ -133,7 +112,7 @@ class SaveCheckpoint(io.ComfyNode):
         tensors = checkpoint_tensors(model, clip, vae)
         predicts_v = model.model.model_type == model_base.ModelType.V_PREDICTION
         metadata = metadata_of(path, styles, predicts_v, cls.hidden)
-        write_merged(path, tensors, styles, metadata, dtype=DTYPES[dtype])
+        write_merged(path, tensors, styles, metadata, dtype=choose(DTYPES, dtype, "dtype"))
         return saved(path)
 
 
@@ -158,22 +137,15 @@ class SaveStyles(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, dtype: str | None) -> bool | str:
-        return is_dtype(dtype)
+        return is_option(DTYPES, dtype, "dtype")
 
     @classmethod
     def execute(cls, styles: Styles, filename_prefix: str, dtype: str) -> io.NodeOutput:
         path = new_file(filename_prefix)
         predicts_v = styles.metadata.get("modelspec.prediction_type") == "v"
         metadata = metadata_of(path, styles, predicts_v, cls.hidden)
-        write_style_file(path, styles, metadata, dtype=DTYPES[dtype])
+        write_style_file(path, styles, metadata, dtype=choose(DTYPES, dtype, "dtype"))
         return saved(path)
-
-
-def is_dtype(dtype: str | None) -> bool | str:
-    """For `validate_inputs`, since ComfyUI checks no combo of the V3 schema."""
-    if dtype is None or dtype in DTYPES:
-        return True
-    return f"There is no dtype {dtype!r}. Choose one of: {', '.join(DTYPES)}."
 
 
 def saved(path: Path) -> io.NodeOutput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from comfyui_dmm.sockets import DmmStyle, Style, combined
+from comfyui_dmm.sockets import ChosenStyle, DmmStyle, combined
 from dmm.schedules import Schedule
 
 
@@ -42,11 +42,11 @@ class StyleSchedule(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        style: Style,
+        style: ChosenStyle,
         start_percent: float,
         end_percent: float,
         fade: float,
-        otherwise: Style | None = None,
+        otherwise: ChosenStyle | None = None,
     ) -> io.NodeOutput:
         other = otherwise or style.without()
         plan = Schedule(style.plan, other.plan, start_percent, end_percent, fade)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from comfy_api.latest import io
 
-from comfyui_dmm.combos import choose
-from comfyui_dmm.sockets import DmmStyle, DmmStyles, Style
+from comfyui_dmm.combos import choose, is_option
+from comfyui_dmm.sockets import ChosenStyle, DmmStyle, DmmStyles
 from dmm.errors import DmmError
 from dmm.merged import Styles
 from dmm.regions import no_style, whole_picture
@@ -20,11 +20,12 @@ MIXING = {"before MLP": False, "after MLP": True}
 
 def picked(
     styles: Styles, mix: str | Mapping[str, float], *, strength: float, **how: bool
-) -> Style:
+) -> ChosenStyle:
     """The style of a mix (see `dmm.resolving.resolve`)."""
     dim = styles.prompts.dim
     vector = resolve(styles, mix, strength=strength, **how)
-    return Style(no_style(dim) if vector is None else whole_picture(vector), styles.family, dim)
+    plan = no_style(dim) if vector is None else whole_picture(vector)
+    return ChosenStyle(plan, styles.family, dim)
 
 
 def styles_input() -> io.Input:
@@ -108,6 +109,10 @@ class MixStyles(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, mixing: str | None) -> bool | str:
+        return is_option(MIXING, mixing, "mixing")
+
+    @classmethod
     def execute(
         cls, styles: Styles, mix: str, normalise: bool, strength: float, mixing: str
     ) -> io.NodeOutput:
@@ -154,6 +159,10 @@ class StyleBatch(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, mixing: str | None) -> bool | str:
+        return is_option(MIXING, mixing, "mixing")
+
+    @classmethod
     def execute(
         cls, styles: Styles, mixes: str, normalise: bool, strength: float, mixing: str
     ) -> io.NodeOutput:
@@ -164,7 +173,7 @@ class StyleBatch(io.ComfyNode):
         for name in names:
             mix = {name: 1.0} if name in styles.names else name
             plans.append(picked(styles, mix, strength=strength, **how).plan)
-        style = Style(PerPicture(plans), styles.family, styles.prompts.dim)
+        style = ChosenStyle(PerPicture(plans), styles.family, styles.prompts.dim)
         return io.NodeOutput(style, len(names), "\n".join(names))
 
 

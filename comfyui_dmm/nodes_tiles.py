@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from comfyui_dmm.combos import choose
+from comfyui_dmm.combos import choose, is_option
 from comfyui_dmm.sampling import PIXELS
 from comfyui_dmm.tiles import in_tiles
 from dmm.errors import DmmError
@@ -53,6 +53,10 @@ class MixtureOfDiffusers(io.ComfyNode):
             ],
             outputs=[io.Model.Output(tooltip="The model, painting in tiles.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, weights: str | None) -> bool | str:
+        return is_option(WEIGHTS, weights, "weights")
 
     @classmethod
     def execute(

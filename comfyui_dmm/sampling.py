@@ -8,7 +8,7 @@ out of the batch around the UNet, where they are injected for that call alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import comfy.conds
@@ -17,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from comfyui_dmm.sockets import Style
+from comfyui_dmm.sockets import ChosenStyle
 from dmm.errors import DmmError
 from dmm.ldm import check_fits, styled
 from dmm.regions import Regions, aligned, resize
@@ -35,7 +35,7 @@ Cond = dict[str, Any]
 StyledCond = tuple[Cond, Regions | None]
 
 
-def with_style(model: ModelPatcher, style: Style | None) -> ModelPatcher:
+def with_style(model: ModelPatcher, style: ChosenStyle | None) -> ModelPatcher:
     """A clone of the MODEL that paints in a style, instead of the one it had.
 
     Args:
@@ -59,7 +59,7 @@ def with_style(model: ModelPatcher, style: Style | None) -> ModelPatcher:
     return clone
 
 
-def set_style(conditioning: list, style: Style) -> list:
+def set_style(conditioning: list, style: ChosenStyle) -> list:
     """A copy of a CONDITIONING whose prompts bring their own style along."""
     return [
         [text, {**said, "model_conds": {**said.get("model_conds", {}), STYLE: _StyleCond(style)}}]
@@ -88,9 +88,12 @@ class _MaskCond(comfy.conds.CONDNoiseShape):
 class _StyleWrappers:
     """The wrappers of one MODEL, and what they remember during a sampling run."""
 
-    def __init__(self, style: Style | None) -> None:
+    def __init__(self, style: ChosenStyle | None) -> None:
         self.style = style
-        self._fitted: dict[tuple, Regions] = {}
+        # No more than live side by side in a step: those that fade are new at each.
+        self._fit = lru_cache(maxsize=8)(_fitted)
+        # Each answer costs the device twenty halts, and the next picture has the same steps.
+        self._progress_at = lru_cache(maxsize=1024)(progress_at)
         self._wanted = self._injected = False
 
     def outer_sample(self, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -103,7 +106,7 @@ class _StyleWrappers:
         try:
             samples = executor(*args, **kwargs)
         finally:
-            self._fitted.clear()
+            self._fit.cache_clear()
         if self._wanted and not self._injected:
             raise DmmError(
                 "The DMM style had no effect, because another node on this MODEL goes around its "
@@ -124,7 +127,7 @@ class _StyleWrappers:
 
         @cache
         def progress() -> float:
-            return progress_at(model.model_sampling, float(timestep[0]))
+            return self._progress_at(model.model_sampling, float(timestep[0]))
 
         def in_style(cond: Cond) -> Iterator[StyledCond]:
             style = _carried(cond) or self.style
@@ -132,9 +135,10 @@ class _StyleWrappers:
             if not regions or not regions.has_style:
                 yield cond, None
             elif regions.masks is None or not style.separate:
-                yield cond, self._fit(regions, x_in)
+                yield cond, self._fit(regions, x_in.shape, x_in.device)
             else:
-                yield from _a_pass_for_each(cond, self._fit(regions, x_in), x_in)
+                fitted = self._fit(regions, x_in.shape, x_in.device)
+                yield from _a_pass_for_each(cond, fitted, x_in)
 
         groups = [group and [pair for cond in group for pair in in_style(cond)] for group in conds]
         self._wanted |= any(regions for group in groups for _, regions in group or ())
@@ -161,17 +165,15 @@ class _StyleWrappers:
                 executor = partial(_in_regions, executor, Regions(vectors, masks))
         return executor(x, timesteps, context, y, control, transformer_options, **kwargs)
 
-    def _fit(self, regions: Regions, x_in: Tensor) -> Regions:
-        """Checked against the latents, with masks at their travelling size, on their device."""
-        key = (regions, x_in.shape, x_in.device)
-        if key not in self._fitted:
-            batch, _, height, width = x_in.shape
-            regions.check_batch(batch)
-            regions.check_shape(height * PIXELS, width * PIXELS)
-            size = (height * MASK_SCALE, width * MASK_SCALE)
-            masks = None if regions.masks is None else resize(regions.masks, size).to(x_in.device)
-            self._fitted[key] = Regions(regions.vectors.to(x_in.device), masks)
-        return self._fitted[key]
+
+def _fitted(regions: Regions, latents: torch.Size, device: torch.device) -> Regions:
+    """Checked against latents [B, 4, h, w], with masks at their travelling size, on a device."""
+    batch, _, height, width = latents
+    regions.check_batch(batch)
+    regions.check_shape(height * PIXELS, width * PIXELS)
+    size = (height * MASK_SCALE, width * MASK_SCALE)
+    masks = None if regions.masks is None else resize(regions.masks, size).to(device)
+    return Regions(regions.vectors.to(device), masks)
 
 
 def progress_at(model_sampling: Any, sigma: float) -> float:
@@ -186,14 +188,22 @@ def progress_at(model_sampling: Any, sigma: float) -> float:
     return high
 
 
-def _carried(cond: Cond) -> Style | None:
+def _carried(cond: Cond) -> ChosenStyle | None:
     """The style that a prompt brings along."""
     carried = cond["model_conds"].get(STYLE)
     return carried and carried.cond
 
 
 def _a_pass_for_each(cond: Cond, regions: Regions, x_in: Tensor) -> Iterator[StyledCond]:
-    """A region a prompt, which the host paints in passes of their own and blends by the masks."""
+    """A region a prompt, which the host paints in passes of their own and blends by the masks.
+
+    Args:
+        regions: vectors [B, R, d], masks [B, R, H, W].
+        x_in: [B, 4, h, w].
+
+    Returns:
+        R prompts, whose masks are [B, h, w] and whose vectors [B, 1, d].
+    """
     masks = resize(regions.masks, tuple(x_in.shape[-2:]))
     for region in range(masks.shape[1]):
         mask = masks[:, region] * cond["mask"] if "mask" in cond else masks[:, region]

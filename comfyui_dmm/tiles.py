@@ -66,8 +66,9 @@ class _TileWrappers:
         groups = [group and list(_without_areas(group, x_in, timestep)) for group in conds]
         sums = [torch.zeros_like(x_in) for _ in groups]
         weight_sum = torch.zeros_like(x_in[:1, :1])
-        for tile in self.tiling.tiles(*x_in.shape[-2:]):
-            weights = self.tiling.weights(tile).to(x_in)[None, None]
+        tiles = self.tiling.tiles(*x_in.shape[-2:])
+        weights = self.tiling.weights(tiles[0], x_in.device).to(x_in.dtype)[None, None]
+        for tile in tiles:
             cropped = [group and list(self._crop(group, tile)) for group in groups]
             parts = executor(model, cropped, tile.crop(x_in), timestep, model_options)
             for picture, part in zip((weight_sum, *sums), (1, *parts), strict=True):

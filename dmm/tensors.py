@@ -73,6 +73,9 @@ class TensorFile(Mapping[str, Tensor]):
             raise KeyError(key)
         return self._read(key)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._headers
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._headers)
 

@@ -41,11 +41,15 @@ class Tiling:
         columns = _starts(width, wide, self.overlap, wrap=self.wrap)
         return [Tile(top, left, high, wide, height, width) for top in rows for left in columns]
 
-    def weights(self, tile: Tile) -> Tensor:
-        """Of a tile's predictions, [height, width]."""
+    def weights(self, tile: Tile, device: torch.device | None = None) -> Tensor:
+        """Of a tile's predictions, [height, width]: the same for all tiles of a picture.
+
+        Args:
+            device: None for the CPU.
+        """
         if not self.gaussian:
-            return torch.ones(tile.height, tile.width)
-        return _gaussian(tile.height)[:, None] * _gaussian(tile.width)
+            return torch.ones(tile.height, tile.width, device=device)
+        return _gaussian(tile.height, device)[:, None] * _gaussian(tile.width, device)
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,25 @@ class Tile:
     picture_height: int
     picture_width: int
 
-    def columns(self, scale: int = 1) -> Tensor:
-        columns = torch.arange(self.left * scale, (self.left + self.width) * scale)
-        return columns % (self.picture_width * scale)
+    def columns(self, scale: int = 1, device: torch.device | None = None) -> Tensor:
+        """The tile's columns, [width · scale], in a picture `scale` times the latents' size.
+
+        Args:
+            device: None for the CPU.
+        """
+        start, end = self.left * scale, (self.left + self.width) * scale
+        return torch.arange(start, end, device=device) % (self.picture_width * scale)
 
     def crop(self, picture: Tensor) -> Tensor:
         """The tile's part of [..., h, w], at a whole multiple of the latents' size."""
         scale = picture.shape[-1] // self.picture_width
         rows = picture.narrow(-2, self.top * scale, self.height * scale)
-        return rows.index_select(-1, self.columns(scale).to(picture.device))
+        return rows.index_select(-1, self.columns(scale, picture.device))
 
     def add(self, picture: Tensor, part: Tensor) -> None:
         """Adds the tile's part to a picture of the latents' size, in place."""
         rows = picture.narrow(-2, self.top, self.height)
-        rows.index_add_(-1, self.columns().to(picture.device), part)
+        rows.index_add_(-1, self.columns(device=picture.device), part)
 
 
 def crop(regions: Regions, tiles: Sequence[Tile], samples: int) -> Regions:
@@ -101,7 +110,7 @@ def _starts(length: int, tile: int, overlap: int, *, wrap: bool = False) -> list
     return [number * (length - tile) // gaps for number in range(gaps + 1)] if gaps else [0]
 
 
-def _gaussian(length: int) -> Tensor:
+def _gaussian(length: int, device: torch.device | None) -> Tensor:
     """The authors' weights: a variance of 0.01 where the tile is 1 long."""
-    distance = (torch.arange(length) - (length - 1) / 2) / length
+    distance = (torch.arange(length, device=device) - (length - 1) / 2) / length
     return torch.exp(-(distance**2) / (2 * 0.01))

@@ -20,6 +20,8 @@ const NODES = {
   },
 };
 
+const PATIENCE = 3000; // ms, before a server that was away is asked again
+
 /** What each node shows now, so that a change elsewhere in the graph redraws nothing. */
 const shown = new WeakMap();
 
@@ -61,7 +63,16 @@ async function refresh(node) {
   if (shown.get(node) === state) return;
   shown.set(node, state);
   const view = await viewOf(file);
-  if (shown.get(node) === state) NODES[node.comfyClass].show(node, view);
+  if (shown.get(node) !== state) return;
+  NODES[node.comfyClass].show(node, view);
+  if (view.away) setTimeout(() => refreshIf(node, state), PATIENCE);
+}
+
+/** Asks again, unless the node shows something else by now. */
+function refreshIf(node, state) {
+  if (shown.get(node) !== state) return;
+  shown.delete(node);
+  refresh(node);
 }
 
 const stylesOf = (node) => stylesFile(node, "styles");

@@ -7,7 +7,8 @@ const answers = new Map();
 /**
  * @param file its name, and the model folders it may lie in, first come first served.
  * @returns a promise of {styles}, of {sampling} where the file was made for few steps, and of
- *   {problem} where there are no styles: why, in words.
+ *   {problem} where there are no styles: why, in words. With {away} it is the server that gave
+ *   none, and may do so soon.
  */
 export function stylesIn(file) {
   const query = new URLSearchParams([
@@ -29,7 +30,7 @@ async function ask(query) {
     const { styles, sampling, problem, error } = await answer.json();
     return { styles, sampling, problem: problem ?? error };
   } catch (error) {
-    answers.delete(query); // the server was away: ask again next time
-    return { problem: String(error) };
+    answers.delete(query);
+    return { problem: String(error), away: true };
   }
 }

@@ -47,8 +47,8 @@ class Studio:
         settings = {"normalise": normalise, "strength": strength, "mixing": mixing}
         return self.add("DMM_StyleMix", styles=self.loader.styles, mix=mix, **settings)
 
-    def batch(self, mixes: str = "", strength: float = 1.0) -> Node:
-        settings = {"normalise": True, "strength": strength, "mixing": "before MLP"}
+    def batch(self, mixes: str = "", strength: float = 1.0, *, mixing: str = "before MLP") -> Node:
+        settings = {"normalise": True, "strength": strength, "mixing": mixing}
         return self.add("DMM_StyleBatch", styles=self.loader.styles, mixes=mixes, **settings)
 
     def box(self, *box: float, width: int = 64, height: int = 64, **more: Any) -> Node:
@@ -92,6 +92,11 @@ class Studio:
 
     def sample(self, model: Any, **settings: Any) -> Node:
         return self.graph.sample(model, family=self.family, **settings)
+
+    def noted(self, calls: Any, samples: Node) -> list[str]:
+        """What one of the tests' counting nodes has noted once the samples are made."""
+        shown = self.add("PreviewAny", source=self.add("TEST_Calls", calls=calls, samples=samples))
+        return self.comfyui.run(self.graph).text(shown).split()
 
     def paint(self, model: Any, **settings: Any) -> Tensor:
         """Latents [B, 4, h, w] as the model samples them (see `Graph.sample`)."""

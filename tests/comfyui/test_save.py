@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from dmm.layouts import UNET_PREFIX
 from dmm.merged import read_styles
 from dmm.metadata import read_dmm_entry
-from dmm.tensors import open_tensors
+from dmm.tensors import open_tensors, save_tensors
 from tests.comfyui.checkpoints import write_lora
 from tests.comfyui.server import NodeError
 
@@ -139,6 +140,23 @@ def test_styles_of_another_family_are_refused(comfyui, sd1_file, sdxl_file):
     styles = graph.add("DMM_StylesLoader", styles_name=sdxl_file.name)
     with pytest.raises(NodeError, match=r"style is for SDXL.*model is SD 1\.5"):
         save(comfyui, graph, model, styles, "mixed-up")
+
+
+def test_quantised_weights_are_refused(comfyui, sd1_file):
+    """Scaled to 8 bits, as ComfyUI's own files of that kind are."""
+    tensors = dict(open_tensors(sd1_file))
+    for name in [name for name in tensors if name.endswith("attn1.to_q.weight")]:
+        tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+        tensors[name.replace("weight", "scale_weight")] = torch.tensor(2.0)
+    tensors[f"{UNET_PREFIX}scaled_fp8"] = torch.tensor([], dtype=torch.float8_e4m3fn)
+    path = comfyui.checkpoints / "scaled.safetensors"
+    save_tensors(path, tensors, open_tensors(sd1_file).metadata)
+
+    graph = comfyui.graph()
+    loader = graph.add("DMM_CheckpointLoader", ckpt_name=path.name)
+    with pytest.raises(NodeError, match=r"weights are quantised \(.*scale.*cannot be saved"):
+        save(comfyui, graph, loader.MODEL, loader.styles, "scaled")
+    assert not list(comfyui.output.rglob("scaled*"))
 
 
 def test_no_prefix_leads_out_of_the_output_folder(comfyui, sd1_file):

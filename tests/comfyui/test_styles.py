@@ -115,9 +115,7 @@ def test_prompts_of_different_styles_are_painted_in_one_call(sd1):
     for negative in negatives:
         counted = sd1.add("TEST_CountCalls", model=sd1.apply(sd1.style("ink")))
         sampled = sd1.sample(counted, negative=negative, steps=3)
-        calls = sd1.add("TEST_Calls", calls=counted[1], samples=sampled)
-        shown = sd1.add("PreviewAny", source=calls)
-        assert sd1.comfyui.run(sd1.graph).text(shown) == "2 2 2"
+        assert sd1.noted(counted[1], sampled) == ["2", "2", "2"]
 
 
 def test_masked_and_area_prompts_each_in_their_own_style(sd1):
@@ -298,6 +296,26 @@ def test_schedules_within_regions_and_fades(sd1):
     fading = sd1.scheduled(anime, 0.1, 1.0, fade=0.9, otherwise=ink)
     painted = [sd1.paint(sd1.apply(style), steps=4) for style in (half, fading, ink, anime)]
     assert all_differ([scheduled, *painted])
+
+
+def test_a_fading_style_keeps_no_more_from_step_to_step(sd1):
+    fading = sd1.scheduled(sd1.style("ink"), 0.0, 0.99, fade=0.99, otherwise=sd1.style("anime"))
+    counted = sd1.add("TEST_CountStyles", model=sd1.apply(fading))
+    alive = list(map(int, sd1.noted(counted[1], sd1.sample(counted, steps=30))))
+    assert len(alive) == 30
+    assert alive[-1] < alive[9] + 10
+
+
+def test_the_steps_of_the_picture_before_are_found_at_once(sd1):
+    def asked(pictures):
+        counted = sd1.add("TEST_CountPercents", model=sd1.loader)
+        late = sd1.apply(sd1.scheduled(sd1.style("ink"), 0.5, 1.0), counted)
+        latent = sd1.latent()
+        for seed in range(pictures):
+            latent = sd1.sample(late, latent=latent, seed=seed, steps=3)
+        return len(sd1.noted(counted[1], latent))
+
+    assert asked(pictures=3) == asked(pictures=1) > 0
 
 
 # Nothing leaks

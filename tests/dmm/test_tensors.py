@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dmm.errors import DmmError
-from dmm.tensors import DTYPES, open_tensors, save_tensors
+from dmm.tensors import DTYPES, TensorFile, open_tensors, save_tensors
 
 TENSORS = {
     "half": torch.randn(3, 5).half(),
@@ -73,6 +73,14 @@ def test_changing_a_tensor_does_not_change_the_file(tmp_path):
     before = path.read_bytes()
     open_tensors(path)["x"].add_(1)
     assert path.read_bytes() == before
+
+
+def test_whether_a_tensor_is_there_is_told_without_reading_it(tmp_path):
+    read = []
+    file = TensorFile(tmp_path, {}, {"x": ((4,), torch.float32)}, read.append)
+    assert "x" in file
+    assert "y" not in file
+    assert read == []
 
 
 def test_a_missing_name_is_a_key_error(tmp_path):

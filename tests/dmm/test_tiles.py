@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dmm.regions import Regions, resize, whole_picture
 from dmm.tiles import Tiling, crop
@@ -77,6 +78,29 @@ def test_gaussian_weights_are_the_papers():
         for x in range(10):
             expected = gaussian(y, 6) * gaussian(x, 10)
             assert weights[y, x].item() == pytest.approx(expected, rel=1e-5)
+
+
+class Operations(TorchDispatchMode):
+    """Notes what torch does within the block."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, _types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_nothing_is_copied_to_the_device_of_the_picture(gaussian):
+    picture = torch.zeros(1, 4, 16, 40, device="meta")
+    tiling = Tiling(8, 16, 4, gaussian=gaussian, wrap=True)
+    with Operations() as operations:
+        for tile in tiling.tiles(16, 40):
+            tile.add(picture, tiling.weights(tile, picture.device) * tile.crop(picture))
+    assert "aten.index_add_.default" in operations.names
+    assert "aten._to_copy.default" not in operations.names
 
 
 @pytest.mark.parametrize("scale", [1, 8, 2.5])

@@ -9,7 +9,7 @@ import torch
 
 from dmm.mixes import parse_mix
 from dmm.tensors import save_tensors
-from tests.comfyui.front_end.browser import FrontEnd, example
+from tests.comfyui.front_end.browser import SLIDERS, FrontEnd, example
 from tests.comfyui.front_end.conftest import NAMES
 from tests.comfyui.test_routes import write_styles
 
@@ -187,6 +187,19 @@ def test_what_is_missing_is_said(mixing: FrontEnd):
     mixing.page.evaluate("(id) => app.graph.getNodeById(id).disconnectInput(0)", node)
     mixing.settle()
     assert mixing.note(node).startswith("Connect Load DMM Checkpoint")
+
+
+def test_a_server_that_was_away_is_asked_again(mixing: FrontEnd):
+    node, page = mixing.node(MIX), mixing.page
+    page.route("**/dmm/styles?*", lambda route: route.abort())
+    page.evaluate("app.refreshComboInNodes()")
+    mixing.settle()
+    assert mixing.sliders(node) == {}
+    assert "TypeError" in mixing.note(node)
+    page.unroute("**/dmm/styles?*")
+    page.wait_for_function(f"Object.keys(({SLIDERS})({node})).length")
+    assert list(mixing.sliders(node)) == list(NAMES)
+    mixing.problems.clear()  # the browser tells of every request that fails
 
 
 def test_names_from_strangers_are_text(front_end: FrontEnd, other_file: Path):

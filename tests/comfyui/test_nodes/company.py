@@ -1,5 +1,8 @@
 """What the tests set beside our nodes: masks, latents, and small random models of other packs."""
 
+import copy
+import gc
+
 import torch
 from comfy import cldm, controlnet, model_management, ops
 from comfy.patcher_extension import WrappersMP
@@ -94,8 +97,43 @@ class CountCalls(_Node):
         return (clone, calls)
 
 
+class CountStyles(CountCalls):
+    """A MODEL that notes at every call of its UNet how many styles are in memory."""
+
+    def make(self, model):
+        from dmm.regions import Regions
+
+        alive = []
+
+        def note(executor, *args, **kwargs):
+            alive.append(sum(isinstance(thing, Regions) for thing in gc.get_objects()))
+            return executor(*args, **kwargs)
+
+        clone = model.clone()
+        clone.add_wrapper(WrappersMP.DIFFUSION_MODEL, note)
+        return (clone, alive)
+
+
+class CountPercents(CountCalls):
+    """A MODEL that notes which shares of its sampling it is asked for."""
+
+    def make(self, model):
+        percents = []
+        sampling = copy.deepcopy(model.get_model_object("model_sampling"))
+
+        class Noting(type(sampling)):
+            def percent_to_sigma(self, percent):
+                percents.append(percent)
+                return super().percent_to_sigma(percent)
+
+        sampling.__class__ = Noting
+        clone = model.clone()
+        clone.add_object_patch("model_sampling", sampling)
+        return (clone, percents)
+
+
 class Calls(_Node):
-    """The batches that were noted once `samples` were made."""
+    """What was noted once `samples` were made."""
 
     RETURN_TYPES = ("STRING",)
 
@@ -194,6 +232,8 @@ NODES = {
     "TEST_Noise": Noise,
     "TEST_Picture": Picture,
     "TEST_CountCalls": CountCalls,
+    "TEST_CountStyles": CountStyles,
+    "TEST_CountPercents": CountPercents,
     "TEST_Calls": Calls,
     "TEST_Compile": Compile,
     "TEST_GoAround": GoAround,
