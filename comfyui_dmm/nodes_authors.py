@@ -18,11 +18,9 @@ from comfyui_dmm.nodes_load import (
     checkpoint_outputs,
     load_checkpoint,
 )
+from comfyui_dmm.nodes_style import picked
 from comfyui_dmm.sampling import with_style
-from comfyui_dmm.sockets import ChosenStyle
 from dmm.errors import DmmError
-from dmm.regions import whole_picture
-from dmm.resolving import resolve
 
 
 class AuthorsLoader(LoadCheckpoint):
@@ -77,8 +75,7 @@ class AuthorsApply(io.ComfyNode):
                 f"There is no style number {index}: the file has the styles 0 to "
                 f"{len(styles.names) - 1} ({', '.join(styles.names)})."
             )
-        vector = resolve(styles, {styles.names[index]: 1.0})
-        style = ChosenStyle(whole_picture(vector), styles.family, styles.prompts.dim)
+        style = picked(styles, {styles.names[index]: 1.0}, strength=1.0)
         return io.NodeOutput(with_style(model, style))
 
 

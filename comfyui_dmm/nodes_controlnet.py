@@ -18,8 +18,8 @@ from dmm.errors import DmmError
 from dmm.layouts import CONTROLNET_PREFIX
 from dmm.ldm import styled
 from dmm.merged import Styles, find_styles, styles_in
-from dmm.regions import Regions, whole_picture
-from dmm.resolving import resolve
+from dmm.regions import Regions
+from dmm.resolving import resolve_regions
 from dmm.tensors import open_tensors
 
 _loaded: WeakValueDictionary[tuple[Path, str], Any] = WeakValueDictionary()
@@ -36,12 +36,12 @@ def load_controlnet(name: str, control: str) -> Any:
     controls = read_controls(path)
     if not control.strip():
         raise DmmError(f"No control is chosen. {path.name} has: {', '.join(controls.names)}.")
-    vector = resolve(controls, {control.strip(): 1.0})
+    regions = resolve_regions(controls, {control.strip(): 1.0})
     key = path, fingerprint(name, CONTROL_NETS)
     plain = _loaded.get(key) or _load(path)
     _loaded[key] = plain
     chosen = plain.copy()
-    chosen.control_model = _Steered(plain, whole_picture(vector))
+    chosen.control_model = _Steered(plain, regions)
     return chosen
 
 

@@ -11,8 +11,9 @@ from comfyui_dmm.combos import choose, is_option
 from comfyui_dmm.sockets import ChosenStyle, DmmRegions, DmmStyle, Region, combined
 from dmm.regions import feather as soft
 from dmm.schedules import Regional
+from dmm.words import MAX_FEATHER, ONE_PASS, SEPARATE
 
-METHODS = {"one pass": False, "per-region latents": True}
+METHODS = {ONE_PASS: False, SEPARATE: True}
 """Whether regions are painted from latents of their own."""
 
 
@@ -35,7 +36,7 @@ class AddRegion(io.ComfyNode):
                     "feather",
                     default=0,
                     min=0,
-                    max=1024,
+                    max=MAX_FEATHER,
                     tooltip="Softens the mask's edge by so many of its pixels, on either side.",
                 ),
                 DmmRegions.Input("regions", optional=True, tooltip="The regions so far."),

@@ -10,11 +10,11 @@ from comfyui_dmm.combos import choose, is_option
 from comfyui_dmm.sockets import ChosenStyle, DmmStyle, DmmStyles
 from dmm.errors import DmmError
 from dmm.merged import Styles
-from dmm.regions import no_style, whole_picture
-from dmm.resolving import resolve
+from dmm.resolving import resolve_regions
 from dmm.schedules import PerPicture
+from dmm.words import AFTER_MLP, BEFORE_MLP, MAX_STRENGTH
 
-MIXING = {"before MLP": False, "after MLP": True}
+MIXING = {BEFORE_MLP: False, AFTER_MLP: True}
 """Whether styles are mixed after the MLP."""
 
 
@@ -22,10 +22,8 @@ def picked(
     styles: Styles, mix: str | Mapping[str, float], *, strength: float, **how: bool
 ) -> ChosenStyle:
     """The style of a mix (see `dmm.resolving.resolve`)."""
-    dim = styles.prompts.dim
-    vector = resolve(styles, mix, strength=strength, **how)
-    plan = no_style(dim) if vector is None else whole_picture(vector)
-    return ChosenStyle(plan, styles.family, dim)
+    plan = resolve_regions(styles, mix, strength=strength, **how)
+    return ChosenStyle(plan, styles.family, styles.prompts.dim)
 
 
 def styles_input() -> io.Input:
@@ -37,7 +35,7 @@ def strength_input() -> io.Input:
         "strength",
         default=1.0,
         min=0.0,
-        max=2.0,
+        max=MAX_STRENGTH,
         step=0.01,
         tooltip="How strongly the style is painted. 0 is no style: the average of them all.",
     )
@@ -55,7 +53,7 @@ def mixing_input() -> io.Input:
     return io.Combo.Input(
         "mixing",
         options=list(MIXING),
-        default="before MLP",
+        default=BEFORE_MLP,
         tooltip=(
             "Before the MLP, as in the paper: a style in between. After it: the finished style "
             "vectors are averaged."

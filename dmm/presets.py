@@ -11,8 +11,9 @@ from typing import Any
 from dmm.atomic import written_whole
 from dmm.errors import DmmError
 from dmm.mixes import parse_mix
+from dmm.words import BEFORE_MLP, MAX_STRENGTH, MIXINGS
 
-MAX_NAME, MAX_MIX, MAX_PRESETS, MAX_STRENGTH = 100, 20_000, 1_000, 2
+MAX_NAME, MAX_MIX, MAX_PRESETS = 100, 20_000, 1_000
 
 Preset = dict[str, Any]
 """`{"mix": "ink:0.7, anime:0.3", "normalise": True, "strength": 1.0, "mixing": "before MLP"}`"""
@@ -93,8 +94,8 @@ def _preset(fields: object) -> Preset:
     if not _is_writable(mix):
         raise DmmError("A preset's mix has a half of a character, which cannot be written.")
     if type(strength) not in (int, float) or not 0 <= strength <= MAX_STRENGTH:
-        raise DmmError(f"The strength of a preset is a number from 0 to {MAX_STRENGTH}.")
-    normalise, mixing = fields.get("normalise", True), fields.get("mixing", "before MLP")
-    if not isinstance(normalise, bool) or mixing not in ("before MLP", "after MLP"):
+        raise DmmError(f"The strength of a preset is a number from 0 to {MAX_STRENGTH:g}.")
+    normalise, mixing = fields.get("normalise", True), fields.get("mixing", BEFORE_MLP)
+    if not isinstance(normalise, bool) or mixing not in MIXINGS:
         raise DmmError("A preset's normalise is true or false, its mixing before or after the MLP.")
     return {"mix": mix, "normalise": normalise, "strength": strength, "mixing": mixing}

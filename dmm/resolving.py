@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from dmm.errors import DmmError
 from dmm.merged import Styles
 from dmm.mixes import mix_weights, parse_mix
+from dmm.regions import Regions, no_style, whole_picture
 
 
 @torch.no_grad()
@@ -53,3 +55,13 @@ def resolve(
         )
     prompts = styles.prompts
     return strength * (prompts.mixed_after(weights) if after_mlp else prompts(weights))
+
+
+def resolve_regions(styles: Styles, mix: str | Mapping[str, float], **how: Any) -> Regions:
+    """A mix for a whole picture, as `resolve` takes it; no style adds nothing.
+
+    Raises:
+        DmmError: as `resolve`.
+    """
+    vector = resolve(styles, mix, **how)
+    return no_style(styles.prompts.dim) if vector is None else whole_picture(vector)

@@ -5,6 +5,8 @@ var dmm = dmm || {};
 (function () {
     "use strict";
 
+    const ASK_AGAIN_AFTER = 5000; // milliseconds, where there was no answer: a server starts in some
+
     /**
      * The JSON that `./dmm/<path>` answers; a body makes it a request that does something.
      *
@@ -21,5 +23,5 @@ var dmm = dmm || {};
         throw Object.assign(new Error(message), { field: said.field });
     }
 
-    Object.assign(dmm, { ask });
+    Object.assign(dmm, { ask, ASK_AGAIN_AFTER });
 })();

@@ -69,8 +69,14 @@
             this.asked = asked;
             const none = !said.model || said.model === "None";
             // Nothing is shown either where the host is away, or does not know the model.
-            const told = none ? null : await dmm.ask(`controls?${asked}`).catch(() => null);
+            const told = none ? null : await dmm.ask(`controls?${asked}`).catch(() => this.askAgain(asked));
             if (asked === this.asked) this.show(told);
+        }
+
+        /** Forgets after a pause what was asked in vain; there is nothing to show until then. */
+        askAgain(asked) {
+            setTimeout(() => asked === this.asked && (this.asked = null), dmm.ASK_AGAIN_AFTER);
+            return null;
         }
 
         show(told) {

@@ -130,6 +130,18 @@ var dmm = dmm || {};
         return input.value === "" ? null : input.valueAsNumber;
     }
 
+    /** The form as this browser kept it; an empty one where nothing was kept, or it was spoilt. */
+    function readKept() {
+        let kept = {};
+        try {
+            kept = Object(JSON.parse(localStorage.getItem(KEPT_UNDER)));
+        } catch {
+            // Whatever stands there is no form of ours, and the next one goes over it.
+        }
+        const teachers = Array.isArray(kept.teachers) ? kept.teachers.map(Object) : [{}];
+        return { ...kept, teachers };
+    }
+
     class MergeForm {
         constructor() {
             this.choices = { checkpoints: [], loras: [], presets: {} };
@@ -290,13 +302,13 @@ var dmm = dmm || {};
 
         /** Shows what was kept. */
         restore() {
-            const kept = JSON.parse(localStorage.getItem(KEPT_UNDER) ?? "{}");
+            const kept = readKept();
             for (const name of ["base", "data", "preset", "precision"]) choose(this[name], kept[name]);
             for (const name of ["prompts", "pictures", "name", "more"]) this[name].value = kept[name] ?? "";
             for (const [name, input] of this.numbers) if (name in kept) input.value = kept[name] ?? "";
             this.perTeacher.value = kept.pictures_per_teacher ?? "";
             for (const name of ["synthesised", "unload"]) this[name].checked = kept[name] ?? true;
-            for (const teacher of kept.teachers ?? [{}]) this.addTeacher(teacher);
+            for (const teacher of kept.teachers) this.addTeacher(teacher);
             this.isRestored = true;
         }
 

@@ -28,6 +28,7 @@ var dmm = dmm || {};
             this.bar = element("progress", { max: 100 });
             this.progress = element("p", { className: "dmm-notice" });
             this.message = element("p", { className: "dmm-message" });
+            this.refusal = element("p", { className: "dmm-message dmm-warning", hidden: true });
             this.stop = this.button("Stop", () => this.act("stop"));
             this.resume = this.button("Resume", () => this.act("resume"));
             this.use = this.button("Use it now", () => this.choose());
@@ -47,6 +48,7 @@ var dmm = dmm || {};
                 this.progress,
                 this.message,
                 element("div", { className: "dmm-buttons" }, this.stop, this.resume, this.use, this.remove),
+                this.refusal,
                 this.grids,
                 this.link,
                 this.logPart,
@@ -89,6 +91,7 @@ var dmm = dmm || {};
                 this.showNames();
             }
             this.choice.value = name;
+            this.refuse("");
             await this.update();
         }
 
@@ -143,18 +146,25 @@ var dmm = dmm || {};
         }
 
         async act(action) {
+            this.refuse("");
             try {
                 await dmm.ask(`merge/${action}`, { name: this.choice.value });
                 await this.update();
             } catch (error) {
-                this.message.hidden = false;
-                this.message.textContent = error.message;
+                this.refuse(error.message);
             }
+        }
+
+        /** Says why a button did nothing, until another is pressed or another merge is shown. */
+        refuse(text) {
+            this.refusal.textContent = text;
+            this.refusal.hidden = !text;
         }
 
         async confirmRemove() {
             const name = this.choice.value;
-            const kept = this.shown.state === "finished" ? `\n${this.shown.output} stays.` : "";
+            const isFinished = this.shown?.name === name && this.shown.state === "finished";
+            const kept = isFinished ? `\n${this.shown.output} stays.` : "";
             if (!confirm(`Remove the working files of "${name}": saved steps, sample grids and log?${kept}`)) return;
             await this.act("remove");
         }

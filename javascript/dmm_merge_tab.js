@@ -13,6 +13,7 @@ var dmm = dmm || {};
         constructor(page) {
             this.form = new dmm.MergeForm();
             this.run = new dmm.MergeRunPanel();
+            this.trouble = element("p", { className: "dmm-message dmm-warning", hidden: true });
             this.install = element("p", { className: "dmm-message dmm-warning", hidden: true });
             this.notice = element("p", { className: "dmm-message", hidden: true });
             this.notice.setAttribute("role", "status");
@@ -23,6 +24,7 @@ var dmm = dmm || {};
             const left = element(
                 "div",
                 { className: "dmm-stack" },
+                this.trouble,
                 this.install,
                 this.form.element,
                 element("div", { className: "dmm-buttons" }, this.planButton, this.startButton),
@@ -83,16 +85,18 @@ var dmm = dmm || {};
             this.plan.scrollIntoView({ block: "nearest" });
         }
 
-        /** Looks how the merge goes, as long as the tab is open. */
+        /** Looks how the merge goes, as long as the tab is open, and says why it cannot. */
         async look() {
             if (this.page.offsetParent === null || this.looks) return;
             this.looks = true;
             try {
                 if (!this.form.isRestored) await this.load();
                 await this.run.update();
-            } catch {
-                // The WebUI is starting again: the next look finds it.
+                this.trouble.textContent = "";
+            } catch (error) {
+                this.trouble.textContent = error.message;
             } finally {
+                this.trouble.hidden = !this.trouble.textContent;
                 this.looks = false;
             }
         }

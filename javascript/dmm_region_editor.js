@@ -10,6 +10,7 @@ var dmm = dmm || {};
     const HINT =
         "Drag on the picture to draw a rectangle; drag a rectangle to move it, its handles to resize it " +
         "(Shift draws over others). Where regions overlap they share; what none covers has the mix above.";
+    const MOST_STEPS = 100; // to undo: a step holds every mask
     const BRUSH_HINT =
         "Paint on the picture where the style shall hold. Escape, or a click in the list, ends painting.";
 
@@ -26,6 +27,7 @@ var dmm = dmm || {};
             this.brush = { size: 0.12, erases: false };
             this.names = [];
             this.history = [];
+            this.stepGoesOn = false;
             this.shown = null; // the text that is shown
             this.feather = "0";
             this.backdrop = new dmm.Backdrop(tab);
@@ -104,23 +106,33 @@ var dmm = dmm || {};
             this.refresh();
         }
 
-        /** Writes the regions into their textbox, once a change is complete. */
-        commit() {
+        /** Writes the regions into their textbox: a step to undo, until `endStep` one with the next if it goes on. */
+        commit({ goesOn = false } = {}) {
             const cells = this.regions.filter(({ cell }) => cell);
             while (cells.length && !cells.at(-1).mix) cells.pop();
             const placed = this.regions.filter(({ cell }) => !cell);
             for (const region of placed) if (region.mask) region.png = region.mask.png;
             const isEmpty = ({ mask, png }) => mask && !png; // a mask without paint, as yet
-            this.write(dmm.formatRegions([...cells, ...placed.filter((region) => !isEmpty(region))]));
+            this.write(dmm.formatRegions([...cells, ...placed.filter((region) => !isEmpty(region))]), goesOn);
         }
 
-        write(text) {
+        endStep() {
+            this.stepGoesOn = false;
+        }
+
+        write(text, goesOn) {
             const { regions } = this.textboxes;
             if (text !== regions.value) {
-                this.history.push(regions.value);
+                if (!(goesOn && this.stepGoesOn)) this.remember(regions.value);
+                this.stepGoesOn = goesOn;
                 this.set(text);
             }
             this.refresh();
+        }
+
+        remember(text) {
+            this.history.push(text);
+            if (this.history.length > MOST_STEPS) this.history.shift();
         }
 
         set(text) {
@@ -132,6 +144,7 @@ var dmm = dmm || {};
 
         undo() {
             if (!this.history.length) return;
+            this.endStep();
             this.set(this.history.pop());
             this.parse();
         }

@@ -32,6 +32,9 @@ var dmm = dmm || {};
                 this.place,
                 this.featherField,
             );
+            // What is dragged or typed is written as it goes, and is one step to undo once it is done;
+            // a button, which knows no "change", is done with its click.
+            for (const done of ["change", "click"]) this.element.addEventListener(done, () => editor.endStep());
         }
 
         sideInput(side) {
@@ -55,7 +58,7 @@ var dmm = dmm || {};
 
         change(set) {
             set(this.editor.selected);
-            this.editor.commit();
+            this.editor.commit({ goesOn: true });
         }
 
         refresh() {

@@ -32,17 +32,20 @@
         const asked = query.toString();
         if (asked === tab.asked) return;
         tab.asked = asked;
-        const [names, notice] = checkpoint ? await askForStyles(asked) : [[], "No checkpoint is chosen."];
+        const forget = () => asked === tab.asked && (tab.asked = null);
+        const [names, notice] = checkpoint ? await askForStyles(asked, forget) : [[], "No checkpoint is chosen."];
         if (asked !== tab.asked) return; // another was chosen in the meantime
         for (const follower of tab.followers) follower.show(names, notice);
     }
 
-    async function askForStyles(query) {
+    /** Names and a notice; where the server fails, it is soon asked again, once this is forgotten. */
+    async function askForStyles(query, forget) {
         try {
             const said = await dmm.ask(`styles?${query}`);
             if (said.styles.length) return [said.styles, said.sampling ? `Made for ${said.sampling}.` : ""];
             return [[], `${said.checkpoint} is a plain checkpoint without styles, so it paints as ever.`];
         } catch (error) {
+            setTimeout(forget, dmm.ASK_AGAIN_AFTER);
             return [[], error.message];
         }
     }

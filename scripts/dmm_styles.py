@@ -15,8 +15,8 @@ from sd_webui_dmm.host import NEEDED  # noqa: E402
 refuse_changed("WebUI", NEEDED)
 
 # Now, not when first used: the host takes other entries off sys.path once this file is loaded.
-from sd_webui_dmm import settings, tags  # noqa: E402
-from sd_webui_dmm.merging import tab  # noqa: E402
+from sd_webui_dmm import checkpoints, settings, tags  # noqa: E402
+from sd_webui_dmm.merging import tab as merge_tab  # noqa: E402
 from sd_webui_dmm.page import accordion, cards, routes, xyz_axes  # noqa: E402
 from sd_webui_dmm.painting import grid_tiles, main_thread, sampling  # noqa: E402
 
@@ -33,7 +33,7 @@ class Script(scripts.Script):
         return components
 
     def before_process(self, p, *args):
-        tab.bring_back_checkpoint()
+        checkpoints.bring_back()
 
     # Not in `process`, where wildcard extensions write the prompts, perhaps after us.
     def before_process_batch(self, p, *args, batch_number, **kwargs):
@@ -48,10 +48,10 @@ def register():
 
 
 script_callbacks.on_app_started(routes.add)
-script_callbacks.on_app_started(tab.add_routes)
+script_callbacks.on_app_started(merge_tab.add_routes)
 script_callbacks.on_before_ui(register)
 script_callbacks.on_ui_settings(settings.register)
-script_callbacks.on_ui_tabs(tab.build)
+script_callbacks.on_ui_tabs(merge_tab.build)
 script_callbacks.on_cfg_denoiser(sampling.follow_sampling)
 script_callbacks.on_script_unloaded(grid_tiles.unfollow)
 script_callbacks.on_script_unloaded(main_thread.unfollow)

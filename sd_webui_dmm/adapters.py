@@ -63,10 +63,22 @@ def _file_of(name: str) -> Path | None:
     networks: Any = sys.modules.get("networks")
     if networks is None:
         return None
-    if name not in networks.available_network_aliases:
+    found = _found_by(networks, name)
+    if found is None:
         networks.list_available_networks()  # as the host does: the file may be new
-    found = networks.available_network_aliases.get(name)
+        found = _found_by(networks, name)
     return Path(found.filename) if found else None
+
+
+def _found_by(networks: Any, name: str) -> Any | None:
+    """As the host looks: an alias that two files claim means nothing, and the file's name counts.
+
+    Args:
+        networks: the module of the host's Lora extension.
+    """
+    is_forbidden = name.lower() in networks.forbidden_network_aliases
+    known = networks.available_networks if is_forbidden else networks.available_network_aliases
+    return known.get(name)
 
 
 def _is_adapter(file: Path) -> bool:

@@ -9,13 +9,18 @@ from typing import Any
 
 from dmm.errors import DmmError
 from dmm.mixes import format_mix, parse_mix
-from sd_webui_dmm.regions.lines import MOST_FEATHER, Region
+from dmm.words import MAX_FEATHER, METHODS, MIXINGS
+from sd_webui_dmm.regions.lines import Region
 from sd_webui_dmm.regions.places import Mask, Rectangle
-from sd_webui_dmm.request import METHODS, MIXINGS, Request
+from sd_webui_dmm.request import Request
 
 CONTROLS = "controls"
-_ATTRIBUTES = (field.name for field in fields(Request) if field.name != "mix")
-FIELDS = ("enabled", "styles", *_ATTRIBUTES, CONTROLS)
+FIELDS = (
+    "enabled",
+    "styles",
+    *(field.name for field in fields(Request) if field.name != "mix"),
+    CONTROLS,
+)
 PLACES = ("rectangle", "mask")
 REGION_FIELDS = ("styles", *PLACES, "feather")
 
@@ -25,7 +30,7 @@ _A_CONTROL_FOR_EACH_UNIT = "a list with a control for each ControlNet unit, as [
 
 def asks_for_styles(values: Mapping[str, Any]) -> bool:
     """Whether a request is for styles, and not for the controls of ControlNets alone."""
-    return bool(values.get("enabled", True)) and values.keys() != {CONTROLS}
+    return bool(values.get("enabled", True)) and values.keys() - {"enabled"} != {CONTROLS}
 
 
 def read_controls(values: Mapping[str, Any]) -> list[str]:
@@ -142,8 +147,8 @@ def _known(values: Mapping[str, Any], fields: Sequence[str], where: str = "") ->
 
 def _pixels(value: object, field: str) -> int:
     pixels = _typed(value, field, int, "a whole number of pixels")
-    if not 0 <= pixels <= MOST_FEATHER:
-        raise DmmError(f"{field} is {pixels}. Give 0 to {MOST_FEATHER} pixels.")
+    if not 0 <= pixels <= MAX_FEATHER:
+        raise DmmError(f"{field} is {pixels}. Give 0 to {MAX_FEATHER} pixels.")
     return pixels
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modules import sd_models, sd_unet, shared
+from modules.call_queue import queue_lock
 from torch import nn
 
 from dmm.errors import DmmError
@@ -15,6 +16,8 @@ from dmm.merged import UNET_PREFIXES, Styles, find_styles, side_file, styles_in
 from dmm.tensors import open_tensors
 
 _CHOICE = "sd_model_checkpoint"  # the host's setting
+
+_unloaded = False  # whether the loaded checkpoint made room for something else
 
 
 def loaded_file() -> Path:
@@ -56,6 +59,26 @@ def chosen_styles(p: Any = None) -> Styles:
     if styles is None:
         raise DmmError(f"{file.name} is a plain checkpoint without styles. Choose a merged one.")
     return styles
+
+
+def unload() -> None:
+    """Has the loaded checkpoint make room in the GPU's memory, until `bring_back`."""
+    global _unloaded
+    with queue_lock:  # not in the middle of a picture
+        if sd_models.model_data.sd_model is not None:
+            sd_models.unload_model_weights()
+            _unloaded = True
+
+
+def bring_back() -> None:
+    """Puts what `unload` took away back to its place; called before whatever we see painted.
+
+    AUTOMATIC1111 does not: it would paint with weights that are not where the work is done.
+    """
+    global _unloaded
+    if _unloaded:
+        _unloaded = False
+        sd_models.send_model_to_device(shared.sd_model)
 
 
 def diffusion_model() -> nn.Module:

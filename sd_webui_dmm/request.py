@@ -11,17 +11,13 @@ import torch
 from torch import Tensor
 
 from dmm.merged import Styles
-from dmm.regions import Regions, compose, no_style, whole_picture
-from dmm.resolving import resolve
+from dmm.regions import Regions, compose, no_style
+from dmm.resolving import resolve_regions
 from dmm.schedules import Plan, Schedule
+from dmm.words import AFTER_MLP, BEFORE_MLP, ONE_PASS
 from sd_webui_dmm.regions.lines import parse_region
 from sd_webui_dmm.regions.shares import shares
 from sd_webui_dmm.regions.windows import Window
-
-BEFORE_MLP, AFTER_MLP = "before MLP", "after MLP"
-MIXINGS = (BEFORE_MLP, AFTER_MLP)
-ONE_PASS, SEPARATE = "one pass", "per-region latents"
-METHODS = (ONE_PASS, SEPARATE)
 
 _PREFIX = "DMM "  # of every entry in the infotext
 
@@ -94,14 +90,13 @@ class Request:
     def _vector(self, mix: str, styles: Styles) -> Regions:
         if not mix:
             return no_style(styles.prompts.dim)
-        vector = resolve(
+        return resolve_regions(
             styles,
             mix,
             normalise=self.normalise,
             strength=self.strength,
             after_mlp=self.mixing == AFTER_MLP,
         )
-        return no_style(styles.prompts.dim) if vector is None else whole_picture(vector)
 
     def infotext(self) -> dict[str, str]:
         """Entries for the infotext: whatever differs from the default."""

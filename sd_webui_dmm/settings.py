@@ -5,7 +5,8 @@ from __future__ import annotations
 import gradio as gr
 from modules import shared
 
-from sd_webui_dmm.request import MIXINGS, Request
+from dmm.words import MAX_STRENGTH, MIXINGS
+from sd_webui_dmm.request import Request
 
 SECTION = ("dmm", "DMM styles")
 PREVIEW_PROMPT = "a house by a lake, a tree, mountains"
@@ -17,7 +18,7 @@ def register() -> None:
             Request.strength,
             "Strength of the styles, unless the accordion or a request says otherwise",
             gr.Slider,
-            {"minimum": 0.0, "maximum": 2.0, "step": 0.05},
+            {"minimum": 0.0, "maximum": MAX_STRENGTH, "step": 0.05},
             section=SECTION,
         ).needs_reload_ui(),
         "dmm_mixing": shared.OptionInfo(

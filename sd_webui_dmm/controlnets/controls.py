@@ -14,8 +14,8 @@ import gradio as gr
 
 from dmm.errors import DmmError
 from dmm.mixes import format_mix, parse_mix
-from dmm.regions import Regions, no_style, whole_picture
-from dmm.resolving import resolve
+from dmm.regions import Regions, no_style
+from dmm.resolving import resolve_regions
 from sd_webui_dmm.checkpoints import controls_in
 from sd_webui_dmm.controlnets.preprocessors import told_by
 from sd_webui_dmm.controlnets.units import Unit, units_of
@@ -51,7 +51,7 @@ def controls_of(p: Any, said: Sequence[str], *, by_hand: bool) -> dict[int, Regi
             continue
         try:
             mix = parse_mix(text) if text else {name: 1.0}
-            controls[unit.number] = whole_picture(resolve(styles, mix))
+            controls[unit.number] = resolve_regions(styles, mix)
         except DmmError as error:
             raise DmmError(f"ControlNet unit {unit.number}, {unit.file.name}: {error}") from None
         entries[f"{_ENTRY}{place}"] = _spelled(mix)

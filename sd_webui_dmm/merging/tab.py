@@ -14,11 +14,11 @@ import yaml
 from fastapi import Body, FastAPI
 from fastapi.responses import FileResponse, JSONResponse, Response
 from modules import sd_models, shared
-from modules.call_queue import queue_lock
 from modules.paths_internal import models_path
 
 from dmm.errors import DmmError
 from sd_webui_dmm import settings
+from sd_webui_dmm.checkpoints import unload
 from sd_webui_dmm.folders import MERGES_FOLDER
 from sd_webui_dmm.merging import trainer_process
 from sd_webui_dmm.merging.form import ADAPTER, PRESETS, FieldError, Models, read_form, read_name
@@ -27,8 +27,7 @@ from sd_webui_dmm.page.routes import logged_in
 
 MODEL_SUFFIXES = (".safetensors", ".ckpt")
 
-_starting = threading.Lock()
-_unloaded = False  # whether the host's checkpoint made room for a merge
+_starting = threading.Lock()  # and removing: what is started in a folder needs it
 
 
 def build() -> list[tuple[gr.Blocks, str, str]]:
@@ -137,7 +136,7 @@ def start(form: dict[str, Any]) -> dict[str, str]:
                 "resume or remove it; or choose another name.",
             )
         if form.get("unload"):
-            _unload_checkpoint()
+            unload()
         run.write(merge.config, merge.files)
         run.start(python)
     return {"name": merge.name}
@@ -145,8 +144,9 @@ def start(form: dict[str, Any]) -> dict[str, str]:
 
 def resume(name: str = Body(..., embed=True)) -> dict[str, str]:
     """Has a merge go on from its last saved step."""
-    run, python = _known(name), _installed()
+    python = _installed()
     with _starting:
+        run = _known(name)
         _refuse_second()
         run.start(python)
     return {"name": name}
@@ -160,27 +160,12 @@ def stop(name: str = Body(..., embed=True)) -> dict[str, str]:
 
 def remove(name: str = Body(..., embed=True)) -> dict[str, str]:
     """Removes a run with its states; the merged file stays."""
-    run = _known(name)
-    if run.is_running:
-        raise DmmError(f"{name} is at work. Stop it first.")
-    run.remove()
+    with _starting:
+        run = _known(name)
+        if run.is_running:
+            raise DmmError(f"{name} is at work. Stop it first.")
+        run.remove()
     return {"name": name}
-
-
-def bring_back_checkpoint() -> None:
-    """Puts what `_unload_checkpoint` took away back to its place; called before a picture."""
-    global _unloaded
-    if _unloaded:
-        _unloaded = False
-        sd_models.send_model_to_device(shared.sd_model)
-
-
-def _unload_checkpoint() -> None:
-    global _unloaded
-    with queue_lock:  # not in the middle of a picture
-        if sd_models.model_data.sd_model is not None:
-            sd_models.unload_model_weights()
-            _unloaded = True
 
 
 def _refuse_second() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Literal
 import psutil
 import yaml
 
-from dmm.atomic import written_whole
+from dmm.atomic import remove_whole, written_whole
 from dmm.errors import DmmError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,15 +119,18 @@ class MergeRun:
         Args:
             config: of the merge.
             files: texts by name that go beside it.
+
+        Raises:
+            DmmError: the disk is full, or the folder cannot be written or removed.
         """
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.remove()
         write_config(self.folder, config, files)
 
     def start(self, python: Path) -> None:
         """Starts the trainer, or has it go on; it outlives the process that calls this.
 
         Raises:
-            DmmError: that Python cannot be started.
+            DmmError: that Python cannot be started, or the folder cannot be written.
         """
         command = [str(python), str(TRAINER), "merge", str(self.folder / CONFIG)]
         # Out of reach of the Ctrl-C that ends the host.
@@ -136,7 +139,9 @@ class MergeRun:
             if os.name == "nt"
             else {"start_new_session": True}
         )
-        with (self.folder / LOG).open("wb") as log:
+        with _writing(self.folder):
+            log = (self.folder / LOG).open("wb")
+        with log:
             try:
                 process = subprocess.Popen(
                     command,
@@ -149,7 +154,13 @@ class MergeRun:
                 )
             except OSError as error:
                 raise DmmError(f"{python} cannot be started: {error.strerror}.") from error
-        self._write_process(process.pid, stopping=False)
+        try:
+            with _writing(self.folder):
+                self._write_process(process.pid, stopping=False)
+        except DmmError:
+            process.kill()  # nobody could follow or stop it
+            process.wait()
+            raise
         threading.Thread(target=process.wait, daemon=True).start()  # leaves no zombie
 
     def stop(self) -> None:
@@ -157,15 +168,25 @@ class MergeRun:
         process = self._process()
         if process is None:
             return
-        self._write_process(process.pid, stopping=True)
+        with suppress(OSError):  # a full disk is a reason to stop, not one to go on
+            self._write_process(process.pid, stopping=True)
         try:
             os.kill(process.pid, signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGINT)
         except OSError:  # Windows: started from a console that was closed since
             process.terminate()
 
     def remove(self) -> None:
-        """Removes the folder, with its states; not the merged checkpoint."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the folder, with its states; not the merged checkpoint.
+
+        Raises:
+            DmmError: it cannot be removed, and is whole.
+        """
+        remove_whole(self.folder)
+        if self.folder.exists():
+            raise DmmError(
+                f"{self.folder} cannot be removed. Close whatever has a file of it open, and try "
+                "again."
+            )
 
     @property
     def is_running(self) -> bool:
@@ -280,13 +301,22 @@ def write_config(folder: Path, config: Mapping[str, Any], files: Mapping[str, st
     Raises:
         DmmError: the disk is full or the folder cannot be written.
     """
-    try:
+    with _writing(folder):
         for name, text in files.items():
             _write(folder / name, text)
         text = yaml.safe_dump(dict(config), allow_unicode=True, sort_keys=False)
         _write(folder / CONFIG, text)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise DmmError(f"{folder} cannot be written: {error.strerror}.") from error
+        raise DmmError(
+            f"{folder} cannot be written: {error.strerror}. Make room on the disk, or mend the "
+            "folder's permissions."
+        ) from error
 
 
 def _write(path: Path, text: str) -> None:

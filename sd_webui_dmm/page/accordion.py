@@ -9,9 +9,10 @@ import gradio as gr
 from gradio.components import Component
 from modules.ui_components import FormRow, InputAccordion
 
+from dmm.words import MAX_STRENGTH, METHODS, MIXINGS
 from sd_webui_dmm import settings
 from sd_webui_dmm.controlnets import controls
-from sd_webui_dmm.request import METHODS, MIXINGS, Request, from_infotext, said_in
+from sd_webui_dmm.request import Request, from_infotext, said_in
 
 MIX_HINT = "ink:0.7, anime:0.3"
 REGIONS_HINT = """ink:1
@@ -40,7 +41,12 @@ def build(elem_id: Callable[[str], str]) -> tuple[list[Component], list[tuple]]:
         gr.HTML(elem_id=elem_id("presets"))
         mix = gr.Textbox(Request.mix, label="Mix", placeholder=MIX_HINT, elem_id=elem_id("mix"))
         strength = gr.Slider(
-            0.0, 2.0, default.strength, step=0.05, label="Strength", elem_id=elem_id("strength")
+            0.0,
+            MAX_STRENGTH,
+            default.strength,
+            step=0.05,
+            label="Strength",
+            elem_id=elem_id("strength"),
         )
         with FormRow():
             mixing = gr.Radio(

@@ -11,11 +11,12 @@ from typing import Any
 from modules import call_queue, processing, scripts, shared
 from modules.images import save_image_with_geninfo
 
+from dmm.atomic import written_whole
 from dmm.errors import DmmError
 from dmm.merged import Styles
 from dmm.mixes import format_mix
 from sd_webui_dmm import settings
-from sd_webui_dmm.checkpoints import chosen_styles
+from sd_webui_dmm.checkpoints import bring_back, chosen_styles
 from sd_webui_dmm.folders import PREVIEWS_FOLDER
 from sd_webui_dmm.painting import sampling
 from sd_webui_dmm.request import Request
@@ -62,6 +63,7 @@ def paint(name: str) -> Path:
 
 def _paint(name: str) -> Path:
     _ = shared.sd_model  # waits for AUTOMATIC1111's first load, beside which a second one fails
+    bring_back()  # this job is without scripts, so nobody else does
     styles = chosen_styles()
     if name not in styles.names:
         raise DmmError(f"There is no style {name!r} in this file. Refresh the cards.")
@@ -81,10 +83,9 @@ def _paint(name: str) -> Path:
     if shared.state.interrupted or not processed.images:
         raise DmmError("The painting was interrupted.")
     path = preview_files(styles)[name]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.png")
-    save_image_with_geninfo(processed.images[0], processed.infotexts[0], str(partial))
-    partial.replace(path)
+    with written_whole(path) as partial:
+        # The host's own saver, which knows whether its user wants the infotext in the file.
+        save_image_with_geninfo(processed.images[0], processed.infotexts[0], str(partial), ".png")
     return path
 
 

@@ -10,36 +10,40 @@ from collections.abc import Callable
 from typing import Any
 
 from dmm.errors import DmmError
+from sd_webui_dmm.painting.stand_in import StandIn
 
 try:
     from modules_forge import main_thread
 except ImportError:
     main_thread = None  # AUTOMATIC1111 paints where it is asked to
 
-_run = getattr(main_thread, "run_and_wait_result", None)  # the host's own
+
+def _raising(run: Callable[..., Any]) -> Callable[..., Any]:
+    def run_and_raise(paint: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        errors = []
+
+        def paint_and_catch() -> Any:
+            try:
+                return paint(*args, **kwargs)
+            except DmmError as error:
+                errors.append(error)
+
+        painted = run(paint_and_catch)
+        if errors:
+            raise errors[0]
+        return painted
+
+    return run_and_raise
+
+
+_stand_in = StandIn(main_thread, "run_and_wait_result", _raising)
 
 
 def follow() -> None:
     """From now on our errors reach the page."""
-    if _run and not hasattr(main_thread, "last_exception"):  # where Forge carries them itself
-        main_thread.run_and_wait_result = _run_and_raise
+    if main_thread and not hasattr(main_thread, "last_exception"):  # Forge carries them itself
+        _stand_in.step_in()
 
 
 def unfollow() -> None:
-    if _run:
-        main_thread.run_and_wait_result = _run
-
-
-def _run_and_raise(paint: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    errors = []
-
-    def paint_and_catch() -> Any:
-        try:
-            return paint(*args, **kwargs)
-        except DmmError as error:
-            errors.append(error)
-
-    painted = _run(paint_and_catch)
-    if errors:
-        raise errors[0]
-    return painted
+    _stand_in.step_back()

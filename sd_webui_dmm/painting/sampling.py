@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -16,6 +16,7 @@ from dmm.ldm import check_fits, styled
 from dmm.merged import Styles
 from dmm.regions import Regions
 from dmm.schedules import PerPicture, Plan
+from dmm.words import SEPARATE
 from sd_webui_dmm import api, changes, settings, tags
 from sd_webui_dmm.adapters import adapter_in, notice_of, styles_in_use
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file
@@ -24,7 +25,7 @@ from sd_webui_dmm.controlnets.units import steered
 from sd_webui_dmm.errors import DmmStylesError
 from sd_webui_dmm.painting.tiles import styled_in_tiles, tiler
 from sd_webui_dmm.regions.windows import windows_of
-from sd_webui_dmm.request import SEPARATE, Request
+from sd_webui_dmm.request import Request
 
 _SAMPLING = "dmm_sampling"  # the attribute of p
 
@@ -40,16 +41,17 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
 
     Args:
         p: the host's StableDiffusionProcessing.
-        args: the values of `ui.build`'s components, or an object (see `api`) in the first place.
+        args: the values of `accordion.build`'s components, or an object (see `api`) in the first
+            place; none in a job that another extension made without them.
     """
     Sampling.of(p).end_job()
-    if changes.without_tags(p):
-        _leave_tags_out(p)
     controls, request, error = {}, None, None
     try:
+        if changes.without_tags(p):
+            _leave_tags_out(p)
         controls = _controls(p, args)
         request = _request(p, args)
-    except DmmError as reason:
+    except Exception as reason:  # the host would log it, and paint without styles
         error = reason
     if controls or request or error:
         Sampling.of(p).begin_job(request, error, controls)
@@ -57,16 +59,17 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
 
 def _controls(p: Any, args: Sequence[Any]) -> dict[int, Regions]:
     """What the job's ControlNet units follow."""
-    if isinstance(args[0], Mapping):
+    if isinstance(_first(args), Mapping):
         enabled = args[0].get("enabled", True)
         return controls_of(p, api.read_controls(args[0]), by_hand=enabled)
-    return controls_of(p, args[-1].splitlines(), by_hand=False)
+    lines = args[-1] if args else None
+    return controls_of(p, (lines or "").splitlines(), by_hand=False)
 
 
 def _request(p: Any, args: Sequence[Any]) -> Request | None:
     """What the job is painted in; None for no styles."""
-    by_hand = isinstance(args[0], Mapping)
-    enabled = api.asks_for_styles(args[0]) if by_hand else args[0]
+    by_hand = isinstance(_first(args), Mapping)
+    enabled = api.asks_for_styles(args[0]) if by_hand else _first(args)
     if not (enabled or changes.of(p) or _has_tags(p)):
         return None
     request = settings.default_request()
@@ -81,11 +84,21 @@ def _request(p: Any, args: Sequence[Any]) -> Request | None:
     if enabled and by_hand:
         request = api.read_request(args[0], styles.names, request)
     elif enabled:
-        request = Request(*args[1:-1])
+        request = _positional_request(args[1:-1], request)
     for change in changes.of(p):
         request = change(request)
     _note(p, request)
     return request
+
+
+def _first(args: Sequence[Any]) -> Any:
+    return args[0] if args else None
+
+
+def _positional_request(values: Sequence[Any], default: Request) -> Request:
+    """The accordion's values in their order; null, from clients of the API, says nothing."""
+    named = zip(fields(Request), values, strict=True)
+    return replace(default, **{field.name: value for field, value in named if value is not None})
 
 
 def begin_job(p: Any, request: Request) -> None:
@@ -161,7 +174,7 @@ class Sampling:
     def begin_job(
         self,
         request: Request | None,
-        error: DmmError | None = None,
+        error: Exception | None = None,
         controls: Mapping[int, Regions] | None = None,
     ) -> None:
         """From now on p paints what is requested; an error is raised in the place of sampling.

@@ -15,10 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dmm.errors import DmmError
+from dmm.words import MAX_FEATHER
 from sd_webui_dmm.regions.places import Mask, Rectangle
-
-MOST_FEATHER = 1024
-"""In pixels. Blurring takes time and memory with it."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,9 @@ def parse_region(line: str) -> Region:
 
 
 def _parse_feather(text: str) -> int:
-    if not text.isdecimal() or int(text) > MOST_FEATHER:
+    if not text.isdecimal() or int(text) > MAX_FEATHER:
         raise DmmError(
             f"The feather {text!r} of a region is not a whole number of pixels, "
-            f"{MOST_FEATHER} at most."
+            f"{MAX_FEATHER} at most."
         )
     return int(text)

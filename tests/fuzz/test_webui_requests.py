@@ -21,11 +21,12 @@ from dmm.merged import Styles
 from dmm.metadata import Style
 from dmm.schedules import Plan
 from dmm.style_prompts import StylePrompts
+from dmm.words import METHODS, MIXINGS
 from sd_webui_dmm import api
 from sd_webui_dmm.regions.lines import parse_region
 from sd_webui_dmm.regions.places import Mask
 from sd_webui_dmm.regions.windows import Window
-from sd_webui_dmm.request import METHODS, MIXINGS, Request, from_infotext, said_in
+from sd_webui_dmm.request import Request, from_infotext, said_in
 from tests.fuzz.test_files import json_values, read_or_refused
 from tests.fuzz.test_texts import any_text
 

@@ -41,6 +41,17 @@ class RegionEditor:
             points = [dict(zip("xy", self._on_page(point), strict=True))] if point else []
             session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
+    def drag_slider(self, style: str, end: float) -> None:
+        """Drags a style's weight, with a look at several on the way."""
+        slider = self.slider(style)
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + 2, middle)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + end * box["width"], middle, steps=6)
+        self.page.mouse.up()
+
     def press(self, button: str) -> None:
         self.panel.get_by_role("button", name=button, exact=True).click()
 

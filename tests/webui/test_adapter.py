@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dmm.tensors import save_tensors
 from tests.adapters import write_adapter
-from tests.comfyui.checkpoints import DIM, small_styles
+from tests.comfyui.checkpoints import DIM, small_styles, styles_metadata
 from tests.hosts import find_host
 from tests.webui.browser import Txt2Img
 from tests.webui.checkpoints import NARROW_DIM, write_checkpoint
@@ -103,6 +104,21 @@ def test_on_another_base_it_says_so(page: Page, webui: WebUI, adapter: Path) -> 
         said = tab.generate()
         notice = "pens.safetensors was trained on bare.safetensors, not on folded.safetensors"
         assert (notice in said) == (base == "folded")
+
+
+def test_a_name_that_two_files_claim_is_the_file_s(webui: WebUI, adapter: Path) -> None:
+    """As to the host, which paints with it."""
+    chalk = {"styles": {"chalk": 1}}
+    before = paint(webui, "bare", chalk, prompt=f"a cat {LORA}")
+    styles = small_styles(("feather",), dim=NARROW_DIM if webui.kind == "webui" else DIM)
+    lora = {"lora_unet_conv_in.alpha": torch.tensor(1.0)}
+    other = adapter.with_name("quills.safetensors")
+    metadata = styles_metadata(styles) | {"ss_output_name": "pens"}
+    save_tensors(other, styles.tensors() | lora, metadata)
+    webui.post("/sdapi/v1/refresh-loras", {})
+    assert torch.equal(paint(webui, "bare", chalk, prompt=f"a cat {LORA}"), before)
+    other.unlink()
+    webui.post("/sdapi/v1/refresh-loras", {})
 
 
 def test_two_adapters_are_refused(webui: WebUI, adapter: Path) -> None:

@@ -100,6 +100,15 @@ def test_a_wrong_name_is_shown_under_the_picture(tab: Txt2Img) -> None:
     assert "There is no style 'inc' in this file. Did you mean 'ink'?" in tab.generate()
 
 
+def test_after_a_restart_the_sliders_come_back(page: Page, webui: WebUI) -> None:
+    """The page asks again by itself, though nothing was changed in it."""
+    page.route("**/dmm/styles*", lambda route: route.abort())
+    tab = Txt2Img(page, webui)
+    tab.says("The WebUI does not answer")
+    page.unroute("**/dmm/styles*")
+    tab.shows({"ink": 0, "anime": 0, "photo": 0})
+
+
 def test_names_from_strangers_are_text(page: Page, webui: WebUI) -> None:
     """What the server says of a file nobody should have: a name like HTML."""
     name = "<img src=x onerror=window.harmed=1>"

@@ -255,6 +255,15 @@ def test_a_control_is_chosen_below_the_model(tab: Txt2Img, unit: Unit) -> None:
     unit.control.wait_for(state="hidden")
 
 
+def test_after_a_restart_the_choice_comes_back(tab: Txt2Img) -> None:
+    tab.page.route("**/dmm/controls*", lambda route: route.abort())
+    unit = Unit(tab, 0)
+    with tab.page.expect_event("requestfailed"):
+        unit.choose("model", MERGED_CONTROLNET)
+    tab.page.unroute("**/dmm/controls*")
+    unit.control.get_by_text("does not tell which control").wait_for()
+
+
 def test_the_kind_of_control_tells_where_the_preprocessor_does_not(
     tab: Txt2Img, unit: Unit
 ) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,6 +207,88 @@ def test_from_the_form_to_a_picture(tab: MergeTab, models: Path) -> None:
     styled = [tab.webui.paint({"styles": {style: 1}}) for style in ("from a checkpoint", "pencil")]
     assert styled[0] != styled[1]
     assert "Model: mine" in styled[0].infotexts[0]
+
+
+FORM = {
+    "name": "held",
+    "base": "plain.safetensors",
+    "teachers": [{"checkpoint": "plain.safetensors", "lora": "", "weight": 1, "name": "one"}],
+    "data": "prompts",
+    "prompts": "a cat",
+    "preset": "paper",
+    "width": 64,
+    "height": 64,
+    "micro_batch_size": 2,
+    "unload": True,
+}
+
+
+@pytest.fixture
+def held(webui: WebUI, models: Path) -> Iterator[Path]:
+    """The folder of a merge "held", which is ended and removed."""
+    folder = webui.base / "dmm_merges" / "held"
+    yield folder
+    if (folder / "process.json").is_file():
+        pid = json.loads((folder / "process.json").read_text("utf-8"))["pid"]
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.usefixtures("environment", "held")
+def test_a_preview_brings_back_what_made_room_for_a_merge(webui: WebUI) -> None:
+    """That the host is told to; on a CPU the weights are where they were all along."""
+    webui.post("/dmm/merge/start", FORM)
+    assert webui.get("/test/weights") == "away"
+    webui.post("/dmm/preview", {"style": "ink"})
+    assert webui.get("/test/weights") == "device"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc what a process waits for")
+@pytest.mark.usefixtures("environment")
+def test_a_merge_that_is_being_started_is_not_removed(
+    webui: WebUI, held: Path, tmp_path: Path
+) -> None:
+    """It takes its time, for its log is a pipe, which opens once somebody reads."""
+    held.mkdir(parents=True)
+    (held / "merge.yaml").write_text(f"output: {tmp_path / 'out.safetensors'}", encoding="utf-8")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (held / "trainer.log").symlink_to(pipe)
+    with ThreadPoolExecutor() as pool:
+        resumed = pool.submit(webui.post, "/dmm/merge/resume", {"name": "held"})
+        tasks = Path(f"/proc/{webui._process.pid}/task")
+        while not any("wait_for_partner" in path.read_text() for path in tasks.glob("*/wchan")):
+            assert not resumed.done()
+        removed = pool.submit(webui.post, "/dmm/merge/remove", {"name": "held"})
+        wait([removed], timeout=2)  # one that does not wait its turn is done by then
+        with pipe.open("rb") as log:
+            log.read()
+        assert resumed.result() == {"name": "held"}
+        removed.exception()
+
+
+def test_what_is_wrong_with_a_merge_is_said(tab: MergeTab, held: Path) -> None:
+    held.mkdir(parents=True)
+    (held / "merge.yaml").write_text("[]", encoding="utf-8")
+    merges = tab.part.get_by_label("Merge", exact=True)
+    merges.locator("option", has_text="held").wait_for(state="attached")
+    merges.select_option("held", force=True)
+    tab.says(f"{held / 'merge.yaml'} is no merge any more. Remove its folder.")
+    tab.page.once("dialog", lambda dialog: dialog.accept())
+    tab.press("Remove")
+    tab.part.get_by_text("is no merge any more").wait_for(state="hidden")
+    assert not held.exists()
+
+
+@pytest.mark.parametrize("spoilt", ["{", "null", '{"teachers": 5}', '{"teachers": [null]}'])
+def test_a_spoilt_form_is_an_empty_one(page: Page, webui: WebUI, models: Path, spoilt: str) -> None:
+    page.add_init_script(f"localStorage.setItem('dmm_merge_form', {json.dumps(spoilt)})")
+    tab = MergeTab(page, webui)
+    tab.says("where the WebUI finds it.")
+    tab.part.get_by_label("Name of the merged file").fill("mine")
+    kept = "JSON.parse(localStorage.getItem('dmm_merge_form')).name === 'mine'"
+    page.wait_for_function(kept)
 
 
 def test_presets_say_what_they_are_for(tab: MergeTab, models: Path) -> None:

@@ -79,6 +79,36 @@ def test_a_region_has_sliders_a_place_and_a_feather(editor: RegionEditor) -> Non
     assert editor.regions() == ["1 ink:1, photo:0.5"]
 
 
+def test_a_drag_is_one_step_to_undo(editor: RegionEditor) -> None:
+    editor.press("Add rectangle")
+    drawn = editor.text()
+    editor.drag_slider("photo", 0.5)
+    dragged = editor.text()
+    assert "photo" in dragged
+    editor.drag_slider("anime", 0.8)
+    editor.press("Equal")
+    editor.press("Clear")
+    steps = []
+    for _ in range(5):
+        steps.append(editor.text())
+        editor.press("Undo")
+    assert [*steps[3:], editor.text()] == [dragged, drawn, ""]
+    assert len({*steps}) == 5
+
+
+def test_the_last_hundred_steps_are_kept(editor: RegionEditor) -> None:
+    editor.press("Add rectangle")
+    for _ in range(60):
+        editor.canvas.press("ArrowLeft")
+        editor.canvas.press("ArrowRight")
+    undo = editor.panel.get_by_role("button", name="Undo")
+    undo.evaluate("(button) => { for (let step = 0; step < 99; step++) button.click(); }")
+    assert undo.is_enabled()
+    undo.click()
+    assert not undo.is_enabled()
+    assert editor.text(), "the first steps are forgotten"
+
+
 def test_the_keyboard_and_a_finger_do(editor: RegionEditor) -> None:
     editor.press("Add rectangle")
     editor.canvas.press("ArrowLeft")

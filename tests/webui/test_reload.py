@@ -15,8 +15,21 @@ import pytest
 from tests.hosts import find_host
 from tests.server import CLONE_NAME, START_SECONDS
 from tests.webui.conftest import Untouched
-from tests.webui.server import Refused, WebUI
+from tests.webui.server import Refused, WebUI, encoded
 
+# It is loaded after us, puts its function around ours, once, and leaves it there.
+OTHER = """
+from modules import images
+
+if not hasattr(images, "split_grid_before"):
+    images.split_grid_before = images.split_grid
+
+    def split_grid(*args, **options):
+        print("another extension splits the grid")
+        return images.split_grid_before(*args, **options)
+
+    images.split_grid = split_grid
+"""
 INK = {"styles": {"ink": 1}}
 REGIONS = {"columns": [1, 1], "regions": ["ink", "photo"]}
 
@@ -25,7 +38,11 @@ REGIONS = {"columns": [1, 1], "regions": ["ink", "photo"]}
 def running(
     kind: str, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebUI]:
-    server = WebUI(find_host(kind), kind, tmp_path_factory.mktemp("reloaded"), checkpoints)
+    base = tmp_path_factory.mktemp("reloaded")
+    scripts = base / "extensions" / "z-other" / "scripts"
+    scripts.mkdir(parents=True)
+    (scripts / "other.py").write_text(OTHER, encoding="utf-8")
+    server = WebUI(find_host(kind), kind, base, checkpoints)
     yield server
     server.stop()
 
@@ -37,6 +54,19 @@ def test_reload_ui(webui: WebUI, untouched: Untouched, dmm: dict) -> None:
     assert webui.paint(dmm) == before
     assert webui.get("/test/changed-modules") == untouched.changed_modules
     assert webui.paint() == untouched.merged
+
+
+def test_what_another_extension_put_around_ours_stays(webui: WebUI) -> None:
+    picture = encoded(webui.paint(INK, width=128).pictures[0])
+    source = {"way": "img2img", "init_images": [picture], "denoising_strength": 0.8}
+    source |= {"script_name": "sd upscale", "script_args": ["", 0, "None", 1.0]}
+    webui.paint(**source)  # the first, which in Forge differs a little from others
+    before = webui.paint(REGIONS, **source)
+    for _ in range(2):
+        reload_ui(webui)
+        splits = webui.log().count("another extension splits the grid")
+        assert webui.paint(REGIONS, **source) == before
+        assert webui.log().count("another extension splits the grid") == splits + 1
 
 
 def test_disabling_the_extension(webui: WebUI, untouched: Untouched) -> None:

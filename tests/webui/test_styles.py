@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sd_webui_dmm.request import Request
 from tests.webui.server import Painted, Refused, WebUI, encoded
 
 INK = {"styles": {"ink": 1}}
@@ -63,6 +66,21 @@ def test_a_mix_is_spelled_in_several_ways(webui: WebUI) -> None:
     assert webui.paint({"styles": [0.6, 0, 0.2], "normalise": False}) != by_name
 
 
+def positional(**said: Any) -> dict[str, Any]:
+    """The accordion's values in their order, as older clients send them, null for all else."""
+    values = [said.get(field.name) for field in fields(Request)]
+    return {"dmm styles": {"args": [True, *values, said.get("controls")]}}
+
+
+def test_null_in_the_place_of_an_argument_says_nothing(webui: WebUI, ink: Painted) -> None:
+    assert webui.paint(others=positional(mix="ink:1")) == ink
+
+
+def test_what_nobody_foresaw_is_no_picture_without_styles(webui: WebUI) -> None:
+    with pytest.raises(Refused, match="'int' object has no attribute 'splitlines'"):
+        webui.paint(others=positional(mix="ink:1", regions=7))
+
+
 def test_settings_of_a_mix_change_the_picture(webui: WebUI) -> None:
     mix = {"styles": {"ink": 0.5, "photo": 0.5}}
     settings = [{}, {"strength": 0.5}, {"mixing": "after MLP"}]
@@ -96,6 +114,12 @@ def test_a_plain_checkpoint_has_no_styles_to_paint_in(webui: WebUI, unstyled: Pa
     with pytest.raises(Refused, match=r"plain\.safetensors is a plain checkpoint without styles"):
         webui.paint(INK)
     assert webui.paint(INK | {"enabled": False}) == unstyled
+
+
+@pytest.mark.parametrize("dmm", [{"controls": []}, {"enabled": True, "controls": []}], ids=str)
+def test_controls_alone_ask_for_no_styles(webui: WebUI, unstyled: Painted, dmm: dict) -> None:
+    webui.choose("plain")
+    assert webui.paint(dmm) == unstyled
 
 
 def test_override_settings_choose_the_checkpoint_that_counts(

@@ -16,7 +16,8 @@ import yaml
 
 from dmm.errors import DmmError
 from dmm.merged import read_styles
-from sd_webui_dmm.merging.trainer_process import PROCESS, MergeRun, Status, plan
+from sd_webui_dmm.merging.trainer_process import CONFIG as CONFIG_FILE
+from sd_webui_dmm.merging.trainer_process import LOG, PROCESS, MergeRun, Status, plan
 from tests.trainer.merging import CONFIG, PROMPTS, write_models
 
 PYTHON = Path(sys.executable)
@@ -120,6 +121,49 @@ def test_another_process_of_the_same_number_is_not_ours(tmp_path: Path) -> None:
     (run.folder / PROCESS).write_text(json.dumps(said), encoding="utf-8")
     assert not run.is_running
     run.stop()  # and is left alone
+
+
+def test_a_folder_that_takes_no_log(models: Path, tmp_path: Path) -> None:
+    run = MergeRun(tmp_path / "run")
+    run.write(config(models), {"prompts.txt": PROMPTS})
+    (run.folder / LOG).mkdir()
+    with pytest.raises(DmmError, match=f"{run.folder} cannot be written"):
+        run.start(PYTHON)
+    assert not run.is_running
+
+
+def test_a_trainer_that_cannot_be_noted_is_ended(models: Path, tmp_path: Path) -> None:
+    """Its number is lost, so that no page could follow or stop it."""
+    run = MergeRun(tmp_path / "run")
+    run.write(config(models), {"prompts.txt": PROMPTS})
+    (run.folder / PROCESS).mkdir()
+    with pytest.raises(DmmError, match=f"{run.folder} cannot be written"):
+        run.start(PYTHON)
+    commands = [process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])]
+    assert not any(str(run.folder / CONFIG_FILE) in command for command in commands)
+
+
+def test_a_full_disk_does_not_keep_a_merge_from_stopping(models: Path, tmp_path: Path) -> None:
+    run = MergeRun(tmp_path / "run")
+    own = {"output": str(tmp_path / "out.safetensors"), "run": str(run.folder)}
+    run.write(config(models, steps=10_000) | own, {"prompts.txt": PROMPTS})
+    run.start(PYTHON)
+    (run.folder / f"{PROCESS}.partial").mkdir()  # where it would be noted
+    wait(run, lambda status: status.task == "Training")
+    run.stop()
+    wait(run, lambda status: status.state != "running")
+    assert run.has_saved_steps
+
+
+def test_a_folder_that_cannot_be_removed_stays_whole(models: Path, tmp_path: Path) -> None:
+    run = MergeRun(tmp_path / "run")
+    run.write(config(models), {"prompts.txt": PROMPTS})
+    (tmp_path / "run.partial").write_text("no folder", encoding="utf-8")  # in the way of a removal
+    files = sorted(run.folder.iterdir())
+    for act in (run.remove, lambda: run.write(config(models), {})):
+        with pytest.raises(DmmError, match=f"{run.folder} cannot be removed"):
+            act()
+        assert sorted(run.folder.iterdir()) == files
 
 
 def test_a_plan(models: Path) -> None:

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from dmm.errors import DmmError
+from dmm.words import MAX_STRENGTH
 from trainer.play.colours import PALETTE
 from trainer.play.painter import Painter, Picture
 from trainer.play.pictures import Settings
@@ -75,7 +76,7 @@ def _fields(painter: Painter) -> _Fields:
         )
         gr.Button("Clear", size="sm", min_width=60).click(lambda: [0.0] * count, None, weights)
     with gr.Row():
-        strength = gr.Slider(0, 2, 1.0, step=0.05, label="Strength")
+        strength = gr.Slider(0, MAX_STRENGTH, 1.0, step=0.05, label="Strength")
         seed = gr.Number(-1, precision=0, label="Seed", info="-1 = by chance")
     with gr.Accordion("More", open=False):
         negative = gr.Textbox("", label="Negative prompt")

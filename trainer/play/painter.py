@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL.Image import Image
 
 from dmm.mixes import format_mix
-from dmm.regions import Regions, compose, feather, no_style, share, whole_picture
-from dmm.resolving import resolve
+from dmm.regions import Regions, compose, feather, no_style, share
+from dmm.resolving import resolve_regions
 from trainer.play.colours import masks_of
 from trainer.play.pictures import Settings, save
 from trainer.studio import Studio
@@ -84,8 +84,9 @@ class Painter:
 
     def _resolved(self, settings: Settings, weights: Mapping[str, float]) -> Regions:
         styles, mix = self.studio.styles, _used(weights)
-        vector = resolve(styles, mix, strength=settings.strength) if mix else None
-        return no_style(styles.prompts.dim) if vector is None else whole_picture(vector)
+        if not mix:
+            return no_style(styles.prompts.dim)
+        return resolve_regions(styles, mix, strength=settings.strength)
 
     def _paint(self, settings: Settings, style: Regions, mix: str) -> str:
         [picture] = self.studio.paint(

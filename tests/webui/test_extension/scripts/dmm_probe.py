@@ -1,4 +1,4 @@
-"""An extension for tests alone: latents as they are, failures on demand, and a look at the UNet."""
+"""An extension for tests alone: latents as they are, failures on demand, a look at the weights."""
 
 from collections.abc import Callable
 
@@ -63,6 +63,26 @@ def fail_at_call(module, number):
     handle = module.register_forward_pre_hook(count)
 
 
+class Weights:
+    """Where the host was last told to have the checkpoint's weights."""
+
+    place = "device"
+
+
+def note_place(name, place):
+    tell = getattr(sd_models, name)
+
+    def tell_and_note(*args, **options):
+        Weights.place = place
+        return tell(*args, **options)
+
+    setattr(sd_models, name, tell_and_note)
+
+
+note_place("unload_model_weights", "away")
+note_place("send_model_to_device", "device")
+
+
 class CompiledOption(sd_unet.SdUnetOption):
     label = "[TEST] compiled"
 
@@ -86,6 +106,9 @@ def add_routes(_blocks, app):
             )
         ]
 
+    def weights() -> str:
+        return Weights.place
+
     def calculate_hash(checkpoint: str) -> str:
         """A checkpoint's SHA-256, which the host knows from then on, though it starts without."""
         info = sd_models.get_closet_checkpoint_match(checkpoint)
@@ -99,6 +122,7 @@ def add_routes(_blocks, app):
 
     app.add_api_route("/test/latents", latents, methods=["GET"])
     app.add_api_route("/test/changed-modules", changed_modules, methods=["GET"])
+    app.add_api_route("/test/weights", weights, methods=["GET"])
     app.add_api_route("/test/calculate-hash", calculate_hash, methods=["POST"])
     app.add_api_route("/test/reload", reload, methods=["POST"])
 
