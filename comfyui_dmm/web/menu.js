@@ -11,7 +11,7 @@ export function openMenu(event, entries) {
 function toItem(entry) {
   if (entry === null) return null;
   return {
-    content: escapeHtml(entry.label),
+    content: withoutTags(entry.label),
     disabled: entry.disabled,
     callback: entry.run,
     has_submenu: Boolean(entry.entries),
@@ -19,8 +19,5 @@ function toItem(entry) {
   };
 }
 
-function escapeHtml(label) {
-  const element = document.createElement("span");
-  element.textContent = label;
-  return element.innerHTML;
-}
+/** Older ComfyUIs take a label for HTML, newer ones for text: without "<" both show the same. */
+const withoutTags = (label) => label.replaceAll("<", "‹");

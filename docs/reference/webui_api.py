@@ -7,9 +7,10 @@ from dataclasses import fields
 
 from dmm.resolving import resolve
 from dmm.schedules import Schedule
+from dmm.words import METHODS, MIXINGS
 from docs.reference.docstrings import cell, entries, prose
 from sd_webui_dmm.api import FIELDS, REGION_FIELDS, read_request
-from sd_webui_dmm.request import METHODS, MIXINGS, Request
+from sd_webui_dmm.request import Request
 
 INTRODUCTION = """# The WebUI's API
 

@@ -120,7 +120,8 @@ class FrontEnd:
     def choose(self, node: int, widget: str, entry: str) -> None:
         """Opens a widget's menu and takes an entry of it."""
         self.click(node, widget)
-        self.page.locator(".litecontextmenu").get_by_text(entry, exact=True).click()
+        shown = entry.replace("<", "‹")
+        self.page.locator(".litecontextmenu").get_by_text(shown, exact=True).click()
         self.settle()
 
     def drag(self, node: int, slider: str, share: float) -> None:

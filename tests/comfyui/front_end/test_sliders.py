@@ -79,7 +79,7 @@ def test_only_the_mix_is_queued_and_saved(mixing: FrontEnd):
     inputs = mixing.prompt()[str(node)]["inputs"]
     assert set(inputs) == {"styles", "mix", "normalise", "strength", "mixing"}
     saved = mixing.page.evaluate("app.graph.serialize().nodes")
-    values = next(entry["widgets_values"] for entry in saved if entry["id"] == node)
+    values = next(entry["widgets_values"] for entry in saved if str(entry["id"]) == str(node))
     assert values == ["ink wash:1", True, 1, "before MLP"]
 
 
@@ -242,7 +242,7 @@ def test_the_picture_comes(front_end: FrontEnd, whole_file: Path):
     seen = []
     for share in (0.0, 1.0):
         front_end.drag(node, "photo", share)
-        front_end.page.get_by_role("button", name="Run", exact=True).click()
+        front_end.page.get_by_role("button", name="Run", exact=True).first.click()
         front_end.page.wait_for_function(f"({shown}) && !{seen}.includes({shown})")
         seen.append(front_end.page.evaluate(shown))
     first, second = (front_end.page.request.get(address).body() for address in seen)
