@@ -120,8 +120,12 @@ class FrontEnd:
     def choose(self, node: int, widget: str, entry: str) -> None:
         """Opens a widget's menu and takes an entry of it."""
         self.click(node, widget)
-        shown = entry.replace("<", "‹")
-        self.page.locator(".litecontextmenu").get_by_text(shown, exact=True).click()
+        self.take(entry)
+
+    def take(self, entry: str) -> None:
+        """An entry of the menu that was opened last."""
+        menu = self.page.locator(".litecontextmenu").last
+        menu.get_by_text(entry.replace("<", "‹"), exact=True).click()
         self.settle()
 
     def drag(self, node: int, slider: str, share: float) -> None:

@@ -42,7 +42,7 @@ def test_a_saved_workflow_opens_with_the_same_values(front_end: FrontEnd, mix: i
 def test_a_picture_carries_the_workflow(front_end: FrontEnd, mix: int):
     """What goes into a picture's metadata holds the mix, and no slider."""
     saved = front_end.page.evaluate("app.graphToPrompt().then(({ workflow }) => workflow)")
-    (node,) = (node for node in saved["nodes"] if node["id"] == mix)
+    (node,) = (node for node in saved["nodes"] if str(node["id"]) == str(mix))
     assert node["widgets_values"] == [SAID, True, 1, "before MLP"]
     assert [slot["name"] for slot in node["inputs"]] == ["styles"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.comfyui.front_end.browser import FrontEnd
+from tests.comfyui.front_end.browser import NOTE, FrontEnd
 from tests.comfyui.server import ComfyUI
 from tests.server import ROOT
 
@@ -88,6 +88,7 @@ def test_the_front_end_speaks_chinese(front_end: FrontEnd):
         "(id) => [app.graph.getNodeById(id)].map((one) => [one.title, one.widgets[0].label])[0]",
         node,
     )
+    front_end.page.wait_for_function(f"({NOTE})({node})")
     said = front_end.note(node)
     front_end.comfyui.post("/settings", {"Comfy.Locale": "en"})
     front_end.reload()
