@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from dmm.regions import Regions, Size, repeat, resize
+from dmm.regions import HeightWidth, Regions, repeat, resize
 
 
 @contextmanager
@@ -44,15 +44,15 @@ class Blend:
 
     def __init__(self, masks: Tensor) -> None:
         self.masks = masks
-        self._sized: dict[Size, Tensor] = {}
+        self._sized: dict[HeightWidth, Tensor] = {}
 
-    def __call__(self, biases: Tensor, size: Size) -> Tensor:
+    def __call__(self, biases: Tensor, size: HeightWidth) -> Tensor:
         """Biases [R, B, C] to [B, C, *size]."""
         shares = repeat(self._at(size, biases), biases.shape[1]).flatten(2)
         blended: Tensor = biases.permute(1, 2, 0) @ shares
         return blended.reshape(*blended.shape[:2], *size)
 
-    def _at(self, size: Size, biases: Tensor) -> Tensor:
+    def _at(self, size: HeightWidth, biases: Tensor) -> Tensor:
         """The masks at a size, in the dtype and on the device of the biases; made once."""
         masks = self._sized.get(size)
         if masks is None or masks.dtype != biases.dtype or masks.device != biases.device:

@@ -19,7 +19,7 @@ from dmm.errors import DmmError
 from dmm.hooks import Blend, attached, style_adder
 from dmm.metadata import Family
 from dmm.passes import a_pass_for_each
-from dmm.regions import Regions, Size, spatial
+from dmm.regions import HeightWidth, Regions, spatial
 
 # The width of the text embedding tells the models of the family apart.
 _MODELS = {768: "SD 1.5", 1024: "SD 2", 1280: "the SDXL refiner", 2048: "SDXL"}
@@ -92,7 +92,7 @@ def _hooks(unet: Any, regions: Regions | None, separate: bool) -> Iterator[Remov
 
 def _blended(block: Any, blend: Blend) -> Iterator[RemovableHandle]:
     """Lets a ResBlock blend the biases [R, B, C] that it makes of embeddings [R, B, d]."""
-    size: Size = (0, 0)
+    size: HeightWidth = (0, 0)
 
     def note_size(_module: nn.Module, _inputs: Any, features: Tensor) -> None:
         nonlocal size

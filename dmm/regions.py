@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from dmm.errors import DmmError
 
-Size = tuple[int, int]
-"""Height and width."""
+HeightWidth = tuple[int, int]
+"""Of masks or features, as torch has them; the trainer's `Size` is width and height."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +76,12 @@ def no_style(dim: int) -> Regions:
     return whole_picture(torch.zeros(dim))
 
 
-def spatial(tensor: Tensor) -> Size:
+def spatial(tensor: Tensor) -> HeightWidth:
     """The height and width of masks or features [..., H, W]."""
     return tensor.shape[-2], tensor.shape[-1]
 
 
-def resize(masks: Tensor, size: Size) -> Tensor:
+def resize(masks: Tensor, size: HeightWidth) -> Tensor:
     """Masks [B, R, H, W] at another size: where they shrink, each place is an average."""
     return masks if masks.shape[-2:] == size else F.interpolate(masks, size=size, mode="area")
 

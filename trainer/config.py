@@ -41,9 +41,8 @@ class Teacher(_Section):
     loras: list[Lora] = []  # files, or {path: ..., weight: 0.6}
     condition: Path | None = None  # of a ControlNet: a folder of pictures, or "edges", "grey"
     name: str = ""  # of its style. Empty = the files' names.
-    clip_skip: int | None = Field(
-        None, ge=1
-    )  # 1 = last layer, 2 = the one before. None = 1 (SDXL: 2).
+    # 1 = last layer, 2 = the one before. None = 1 (SDXL: 2).
+    clip_skip: int | None = Field(None, ge=1)
     prediction_type: PredictionType | None = None  # None = as the file says.
 
     @model_validator(mode="before")
@@ -146,26 +145,22 @@ class Train(_Section):
 
     steps: int = Field(100_000, ge=1)
     batch_size: int = Field(320, ge=1)  # pairs a step, over all processes
-    micro_batch_size: int | None = Field(
-        None, ge=1
-    )  # pairs at once on a process. None = its whole share.
+    # Pairs at once on a process. None = its whole share.
+    micro_batch_size: int | None = Field(None, ge=1)
     teachers_per_sample: int | None = Field(1, ge=1)  # teachers that serve one sample. None = all.
     teachers_per_step: int | None = Field(None, ge=1)  # teachers that serve one step. None = all.
     regularization: bool = True  # where a merged checkpoint is extended: it teaches its old styles
     # Of its losses beside the new teachers'. They are small as long as it is followed, and at 1
     # the new style's outweigh them (see bench/README.md).
     regularization_weight: float = Field(10.0, gt=0)
-    teacher_slots: int | None = Field(
-        None, ge=1
-    )  # teachers in device memory. None = as many as fit.
-    start_from: Literal["base", "average"] = (
-        "base"  # the student's first weights: base, or teachers' mean
-    )
+    # Teachers in device memory. None = as many as fit.
+    teacher_slots: int | None = Field(None, ge=1)
+    # The student's first weights: base, or teachers' mean
+    start_from: Literal["base", "average"] = "base"
     adapter: Adapter | None = None  # a small file for the base. None = the whole UNet learns
     learning_rate: float = Field(1e-5, gt=0)
-    style_learning_rate: float | None = Field(
-        None, gt=0
-    )  # of codebook and MLP. None = learning_rate.
+    # Of codebook and MLP. None = learning_rate.
+    style_learning_rate: float | None = Field(None, gt=0)
     warmup_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"

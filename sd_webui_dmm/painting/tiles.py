@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from dmm.errors import DmmError
-from dmm.regions import Regions, Size, resize
+from dmm.regions import HeightWidth, Regions, resize
 from dmm.tiles import Tile, crop
 
 Inject = Callable[[Regions], AbstractContextManager[Any]]
@@ -102,7 +102,7 @@ class _Injection:
             self._current.enter_context(self._styled(regions))
 
 
-def _sized(regions: Regions, size: Size) -> Regions:
+def _sized(regions: Regions, size: HeightWidth) -> Regions:
     return Regions(regions.vectors, resize(regions.masks, size))
 
 

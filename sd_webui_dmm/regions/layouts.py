@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dmm.errors import DmmError
-from dmm.regions import Size, feather
+from dmm.regions import HeightWidth, feather
 
 MOST_PARTS = 16
 """Columns, and rows. Every cell is a mask in memory."""
@@ -51,7 +51,7 @@ def mixes_of_cells(mixes: list[str], columns: int, rows: int) -> list[str]:
     return [*mixes[:count], *[""] * (count - len(mixes))]
 
 
-def cells(columns: list[float], rows: list[float], size: Size, soft: int) -> list[Tensor]:
+def cells(columns: list[float], rows: list[float], size: HeightWidth, soft: int) -> list[Tensor]:
     """The mask [H, W] of each cell, row by row; together they are 1 everywhere.
 
     Args:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dmm.errors import DmmError
-from dmm.regions import Size
+from dmm.regions import HeightWidth
 
 MASK_SIDE = 128
 """The longer side of a painted mask: as fine as the latents of a picture of 1024 pixels."""
@@ -59,7 +59,7 @@ class Rectangle:
     def __str__(self) -> str:
         return f"{self.x:g}, {self.y:g}, {self.width:g}, {self.height:g}"
 
-    def mask(self, size: Size) -> Tensor:
+    def mask(self, size: HeightWidth) -> Tensor:
         """1 within the rectangle and 0 outside, [H, W]; it never vanishes for being small."""
         mask = torch.zeros(size)
         rows = _span(self.y, self.height, size[0])
@@ -115,7 +115,7 @@ class Mask:
     def __str__(self) -> str:
         return f"mask {self.png}"
 
-    def mask(self, size: Size) -> Tensor:
+    def mask(self, size: HeightWidth) -> Tensor:
         """From 0 to 1, [H, W]."""
         mask = self._pixels[None, None]
         smooth = F.interpolate(mask, size, mode="bilinear", antialias=True, align_corners=False)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmm.regions import Size
+from dmm.regions import HeightWidth
 
 MASK_SIDE = 512
 """Regions of larger pictures are drawn smaller, which takes an eighth of the time at 1024 pixels:
@@ -30,7 +30,7 @@ class Window:
             it reaches beyond.
     """
 
-    picture: Size
+    picture: HeightWidth
     top: float = 0.0
     left: float = 0.0
     bottom: float = 1.0
@@ -42,7 +42,7 @@ class Window:
         return min(MASK_SIDE / max(self.picture), 1.0)
 
     @property
-    def mask_size(self) -> Size:
+    def mask_size(self) -> HeightWidth:
         """The height and width of masks for the whole picture."""
         height, width = (max(round(side * self.scale), 1) for side in self.picture)
         return height, width

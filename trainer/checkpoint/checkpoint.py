@@ -18,7 +18,7 @@ from dmm.errors import DmmError
 from dmm.metadata import Family, PredictionType
 from trainer.architecture import NETWORKS, Config
 from trainer.checkpoint.network import Network
-from trainer.fingerprint import HashedFiles
+from trainer.hashed_files import HashedFiles
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 UNET_DEFAULTS = inspect.signature(UNet2DConditionModel.__init__).parameters

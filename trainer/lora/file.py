@@ -14,7 +14,7 @@ from dmm.layouts import UNET_PREFIX
 from dmm.tensors import TensorFile, open_tensors
 from trainer.architecture import Misfit, listed
 from trainer.checkpoint import Checkpoint
-from trainer.fingerprint import HashedFiles
+from trainer.hashed_files import HashedFiles
 from trainer.lora.factors import SUFFIXES, Factors
 from trainer.lora.kinds import made_for, other_kind
 from trainer.lora.names import NETWORKS, spellings
