@@ -29,10 +29,10 @@ def styled(unet: Any, style: Tensor | Regions | None) -> Iterator[Any]:
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
-        style: V(w), [d] for the whole batch or [B, d] for a style a sample (with classifier-free
-            guidance B counts both halves: the style is added to both passes), or regions. Where
-            those tell B pictures apart, sample i of the UNet's batch is painted as picture i mod
-            B. None adds nothing, which is the average of the styles (rebuttal Q.21).
+        style: V(w), [d] for the whole batch, [B, d] for a style a picture, or regions. Sample i of
+            the UNet's batch is painted as picture i mod B, so both halves of a batch with
+            classifier-free guidance have their styles. None adds nothing, which is the average of
+            the styles (rebuttal Q.21).
     """
     if isinstance(style, Tensor):
         style = Regions(style.reshape(-1, 1, style.shape[-1]))

@@ -8,11 +8,13 @@ from torch import Tensor
 from dmm.metadata import PredictionType
 
 TIMESTEPS = 1000
+BETA_START, BETA_END = 0.00085, 0.012
+"""Of SD1.5 and SDXL; linear in their square root, which diffusers calls "scaled_linear"."""
 
 
 def alphas_cumprod() -> Tensor:
-    """ᾱ_t of SD1.5 and SDXL: betas linear in their square root. Float64 [1000]."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS, dtype=torch.float64) ** 2
+    """ᾱ_t of SD1.5 and SDXL, float64 [1000]."""
+    betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, dim=0)
 
 

@@ -20,6 +20,7 @@ from dmm.tensors import open_tensors, save_tensors
 from trainer.adapter import lora_tensors
 from trainer.checkpoint import Checkpoint
 from trainer.config import MergeConfig
+from trainer.diffusion import BETA_END, BETA_START
 from trainer.disk import writing
 from trainer.ingredients import Ingredients
 from trainer.lora import host_metadata
@@ -187,8 +188,8 @@ def _fill_diffusers(
     for name, network in networks.items():
         network.save_pretrained(folder / name)
     DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=False,

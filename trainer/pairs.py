@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from trainer.config import Train
+from trainer.config import Train
 
 
 @dataclass(frozen=True)

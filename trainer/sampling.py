@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from trainer.diffusion import TIMESTEPS, PredictionType
+from trainer.diffusion import BETA_END, BETA_START, TIMESTEPS, PredictionType
 from trainer.text import TextEmbedding
 
 SAMPLERS = {"dpm++": DPMSolverMultistepScheduler, "lcm": LCMScheduler}
@@ -66,8 +66,8 @@ def sample_latents(
     hidden, conditions = _conditions(prompt, negative, time_ids, guided)
     scheduler = SAMPLERS[sampler](
         num_train_timesteps=TIMESTEPS,
-        beta_start=0.00085,
-        beta_end=0.012,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
         beta_schedule="scaled_linear",
         prediction_type=prediction_type,
     )

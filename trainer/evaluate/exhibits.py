@@ -132,8 +132,6 @@ def _paint(contestants: Contestants, commission: Commission, wishes: Sequence[Wi
         for batch in batched(rows, commission.batch_size):
             some = [wishes[row] for row in batch]
             vectors = torch.stack([_vector(contestants, wish.mix) for wish in some])
-            if settings.guidance != 1:  # a row for each half of the UNet's batch
-                vectors = torch.cat([vectors, vectors])
             prompts = [commission.prompts.captions[wish.prompt] for wish in some]
             with styled(unet(), vectors) as painting:
                 latents = sample_latents(
