@@ -127,7 +127,7 @@ def test_another_weight_is_another_run(merged: Path, models: Path, capsys) -> No
     style_file_path(elsewhere).unlink()
     words = [f"output={elsewhere}", "teachers.2.loras.1.weight=0.6"]
     assert command("merge", models / "merge.yaml", *words) == 2
-    assert "other teachers" in capsys.readouterr().err
+    assert "differs in `teachers`" in capsys.readouterr().err
 
 
 def test_sdxl(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_merge_is_followed_stopped_and_resumed(models: Path, run: MergeRun) ->
     assert finished.pictures[-1] == "grid.png"
     assert read_styles(run.output).names == ["ink", "oil"]
     assert all(again.picture(name).is_file() for name in finished.pictures)
-    assert again.picture("../run-id") is None
+    assert again.picture("../run.json") is None
     output = again.output
     again.remove()
     assert not run.folder.exists()
