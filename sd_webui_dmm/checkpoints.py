@@ -130,5 +130,5 @@ def _styles(path: Path, prefixes: tuple[str, ...], *_ages: object) -> Styles | N
         file = open_tensors(path)
     except DmmError:
         return None  # a format of the host's own, such as GGUF
-    found = find_styles(dict.fromkeys(file), prefixes)
+    found = find_styles(file, prefixes)
     return styles_in(file, path, prefixes) if found else None
