@@ -27,8 +27,9 @@ from bench.report import print_ratios, print_table
 from bench.timing import interleaved, measured_apart, median_ratio, peak_memory
 from bench.workshop import PICTURES, Size, merge_config, open_loop, stepper
 from trainer.features import captured_features
-from trainer.ingredients import Ingredients, open_ingredients
+from trainer.ingredients import Ingredients
 from trainer.merge import new_student
+from trainer.opening import open_ingredients
 from trainer.precision import DTYPES
 from trainer.student import predict
 from trainer.text import TextEncoders

@@ -7,7 +7,6 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import comfy.sd
 import psutil
@@ -15,10 +14,10 @@ import torch
 from comfy import model_base, samplers, supported_models
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from bench.passes import compare
 from bench.report import print_ratios, print_table
-from bench.timing import interleaved, median_ratio, own_clock
+from bench.timing import interleaved, median_ratio
 from comfyui_dmm.nodes_load import load_checkpoint
 from comfyui_dmm.nodes_style import picked
 from comfyui_dmm.sampling import with_style
@@ -80,24 +79,10 @@ def measure(*, size: str, pixels: int, regions: int, rounds: int, loads: int, pr
         "a style": lambda: one_step(styled, noise),
         f"{regions} regions": lambda: one_step(regional, noise),
     }
-    flops = {name: flops_of(call) for name, call in passes.items()}
-    seconds = interleaved(passes, rounds, clock=own_clock())
+    ratios = compare(passes, rounds)
     change = statistics.median(interleaved({"": changer(model, styles)}, 50)[""])
     memory = memory_over(model, styles, prompts)
 
-    bare, style, divided = passes
-    print_table(
-        ("one step", "s", "time to bare", "FLOPs to bare"),
-        [
-            (
-                name,
-                f"{statistics.median(seconds[name]):.4f}",
-                f"{median_ratio(seconds, name, bare):.4f}",
-                f"{flops[name] / flops[bare]:.4f}",
-            )
-            for name in passes
-        ],
-    )
     load = {name: statistics.median(found) for name, found in load_seconds.items()}
     print_table(
         ("what", "ms"),
@@ -108,11 +93,8 @@ def measure(*, size: str, pixels: int, regions: int, rounds: int, loads: int, pr
         ],
     )
     print_ratios(
-        {
-            "style_time": median_ratio(seconds, style, bare),
-            "style_flops": flops[style] / flops[bare],
-            "regions_time": median_ratio(seconds, divided, bare),
-            "regions_flops": flops[divided] / flops[bare],
+        ratios
+        | {
             "load_to_style_change": load["plain"] / change,
             "merged_load": median_ratio(load_seconds, "merged", "plain"),
             "memory_after_prompts": memory,
@@ -157,13 +139,6 @@ def one_step(model: ModelPatcher, noise: Tensor) -> Tensor:
     guider.set_cfg(4.0)
     sampler, sigmas = samplers.sampler_object("euler"), torch.tensor([14.6, 0.0])
     return guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True)
-
-
-def flops_of(call: Callable[[], Any]) -> int:
-    call()  # the first loads the model
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def changer(model: ModelPatcher, styles: Styles) -> Callable[[], object]:

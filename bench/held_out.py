@@ -16,8 +16,8 @@ from trainer.checkpoint import open_checkpoint
 from trainer.config import MergeConfig
 from trainer.diffusion import Diffusion
 from trainer.features import captured_features
-from trainer.ingredients import open_ingredients
 from trainer.losses import feature_loss, score_loss
+from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.prepare import prepare
 from trainer.stages import open_stages

@@ -15,11 +15,11 @@ import psutil
 import torch
 from modules import processing, script_callbacks, scripts, sd_models
 from modules.api.api import Api
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from bench.passes import compare
 from bench.report import print_ratios, print_table
-from bench.timing import interleaved, median_ratio, own_clock
+from bench.timing import interleaved
 from dmm.ldm import styled
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file, styles_of
 from sd_webui_dmm.regions.windows import Window
@@ -64,21 +64,7 @@ def measure(*, pixels: int, regions: int, rounds: int, loads: int, pictures: int
         "a style": lambda: paint({"styles": {styles[0]: 1}}, pixels),
         f"{regions} regions": lambda: paint(stripes(styles, regions), pixels),
     }
-    flops = {name: flops_of(call) for name, call in passes.items()}
-    seconds = interleaved(passes, rounds, clock=own_clock())
-    plain, style, divided = passes
-    print_table(
-        ("one step", "s", "time to plain", "FLOPs to plain"),
-        [
-            (
-                name,
-                f"{statistics.median(seconds[name]):.4f}",
-                f"{median_ratio(seconds, name, plain):.4f}",
-                f"{flops[name] / flops[plain]:.4f}",
-            )
-            for name in passes
-        ],
-    )
+    ratios = compare(passes, rounds)
     memory = memory_over(pictures)
     change = statistics.median(interleaved({"": changer(styles, pixels)}, 50)[""])
     switch = statistics.median(interleaved({"": switcher()}, loads)[""])
@@ -90,11 +76,8 @@ def measure(*, pixels: int, regions: int, rounds: int, loads: int, pictures: int
         ],
     )
     print_ratios(
-        {
-            "style_time": median_ratio(seconds, style, plain),
-            "style_flops": flops[style] / flops[plain],
-            "regions_time": median_ratio(seconds, divided, plain),
-            "regions_flops": flops[divided] / flops[plain],
+        ratios
+        | {
             "checkpoint_to_style_change": switch / change,
             "memory_after_pictures": memory,
         }
@@ -131,13 +114,6 @@ def stripes(styles: list[str], count: int) -> dict[str, Any]:
         for number in range(count)
     ]
     return {"columns": [1] * count, "regions": mixes}
-
-
-def flops_of(call: Callable[[], None]) -> int:
-    call()  # the first reads the prompts
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def changer(styles: list[str], pixels: int) -> Callable[[], None]:

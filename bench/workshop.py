@@ -21,9 +21,10 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from dmm.layouts import single_file_tensors
 from dmm.tensors import save_tensors
 from trainer.config import MergeConfig
-from trainer.ingredients import Ingredients, open_ingredients
+from trainer.ingredients import Ingredients
 from trainer.loop import TrainingLoop
 from trainer.merge import new_accelerator, teacher_pool, training_loop
+from trainer.opening import open_ingredients
 from trainer.precision import DTYPES
 from trainer.prepare import Prepared, prepare
 from trainer.stages import open_stages

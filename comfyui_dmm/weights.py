@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from comfy import model_management
 from torch import Tensor
 
+from dmm.computed import Computed
 from dmm.errors import DmmError
 
 SCALES = ("scale_weight", "weight_scale", "scaled_fp8", "comfy_quant")
@@ -39,7 +40,8 @@ def checkpoint_tensors(model: Any, clip: Any, vae: Any) -> Mapping[str, Tensor]:
     _refuse_quantised(tensors)
     if getattr(model.get_model_object("model_sampling"), "zsnr", False):
         tensors["ztsnr"] = torch.tensor([])  # how files tell that their schedule ends in pure noise
-    return _OnCpu(tensors)
+    # Whatever it is asked for, `to` is what merges a LoRA in that is not merged yet.
+    return Computed(tensors, lambda name: tensors[name].to("cpu"))
 
 
 def _refuse_quantised(tensors: Mapping[str, Tensor]) -> None:
@@ -49,23 +51,3 @@ def _refuse_quantised(tensors: Mapping[str, Tensor]) -> None:
             f"The model's weights are quantised ({scales[0]}) and cannot be saved from here. Load "
             "the checkpoint in fp16, bf16 or fp32."
         )
-
-
-class _OnCpu(Mapping[str, Tensor]):
-    """Tensors read one at a time.
-
-    Args:
-        tensors: `to` is what merges a LoRA in that is not yet, whatever dtype it is asked for.
-    """
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = tensors
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name].to("cpu")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)

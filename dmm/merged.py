@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dmm.computed import stored
 from dmm.errors import DmmError
 from dmm.folders import weight_files
 from dmm.layouts import UNET_PREFIX
@@ -149,7 +150,7 @@ def write_style_file(
     overwrite: bool = False,
 ) -> None:
     """Writes the style tensors alone: ~13 MB in fp32, ~6.6 MB in fp16 at d = 1280."""
-    save_tensors(path, Stored(styles.tensors(), dtype), metadata, overwrite=overwrite)
+    save_tensors(path, stored(styles.tensors(), dtype), metadata, overwrite=overwrite)
 
 
 def write_merged(
@@ -171,25 +172,7 @@ def write_merged(
         styles.tensors(),
         checkpoint,  # type: ignore[arg-type] # it asks for maps to write to, and only reads
     )
-    save_tensors(path, Stored(tensors, dtype), metadata, overwrite=overwrite)
-
-
-class Stored(Mapping[str, Tensor]):
-    """Tensors as a file keeps them, each cast when it is asked for: one copy at a time."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-        self._tensors = tensors
-        self._dtype = dtype
-
-    def __getitem__(self, name: str) -> Tensor:
-        tensor = self._tensors[name]
-        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
+    save_tensors(path, stored(tensors, dtype), metadata, overwrite=overwrite)
 
 
 def _unet_files(folder: Path) -> list[Path]:

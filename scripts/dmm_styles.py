@@ -18,7 +18,7 @@ refuse_changed("WebUI", NEEDED)
 from sd_webui_dmm import checkpoints, settings, tags  # noqa: E402
 from sd_webui_dmm.merging import tab as merge_tab  # noqa: E402
 from sd_webui_dmm.page import accordion, cards, routes, xyz_axes  # noqa: E402
-from sd_webui_dmm.painting import grid_tiles, main_thread, sampling  # noqa: E402
+from sd_webui_dmm.painting import grid_tiles, job, main_thread, sampling  # noqa: E402
 
 
 class Script(scripts.Script):
@@ -38,7 +38,7 @@ class Script(scripts.Script):
     # Not in `process`, where wildcard extensions write the prompts, perhaps after us.
     def before_process_batch(self, p, *args, batch_number, **kwargs):
         if batch_number == 0:
-            sampling.prepare(p, args)
+            job.prepare(p, args)
 
 
 def register():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dmm.computed import Computed
 from dmm.errors import DmmError
 from dmm.layouts import single_file_tensors
 from dmm.metadata import inherited, modelspec
@@ -20,27 +21,20 @@ from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_archite
 from trainer.precision import DTYPES
 
 
-class Mean(Mapping[str, Tensor]):
+def mean(
+    models: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
+) -> Computed:
     """Σ w_i W_i / Σ w_i over several models' tensors, in float32, computed as they are read."""
+    weights = weights or [1.0] * len(models)
+    total = math.fsum(weights)
 
-    def __init__(
-        self, models: Sequence[Mapping[str, Tensor]], weights: Sequence[float] | None = None
-    ) -> None:
-        weights = weights or [1.0] * len(models)
-        self.models = list(models)
-        self.weights = [weight / math.fsum(weights) for weight in weights]
+    def read(key: str) -> Tensor:
+        averaged = torch.zeros(models[0][key].shape)
+        for model, weight in zip(models, weights, strict=True):
+            averaged.add_(model[key].float(), alpha=weight / total)
+        return averaged
 
-    def __getitem__(self, key: str) -> Tensor:
-        total = torch.zeros(self.models[0][key].shape)
-        for model, weight in zip(self.models, self.weights, strict=True):
-            total.add_(model[key].float(), alpha=weight)
-        return total
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.models[0])
-
-    def __len__(self) -> int:
-        return len(self.models[0])
+    return Computed(models[0], read)
 
 
 def average(
@@ -72,10 +66,10 @@ def average(
     text_encoders = range(len(first.text_encoder_configs))
     tensors = single_file_tensors(
         first.family,
-        Mean([file.unet_tensors() for file in checkpoints], weights),
+        mean([file.unet_tensors() for file in checkpoints], weights),
         first.vae_tensors() if first.vae_config else None,
         [
-            Mean([file.text_encoder_tensors(index) for file in checkpoints], weights)
+            mean([file.text_encoder_tensors(index) for file in checkpoints], weights)
             for index in text_encoders
         ],
     )
@@ -85,10 +79,15 @@ def average(
         _without_values(first.vae_tensors()) if first.vae_config else None,
         [_without_values(first.text_encoder_tensors(index)) for index in text_encoders],
     )
+
+    def written(key: str) -> Tensor:
+        bar.update()
+        return tensors[key].to(DTYPES[dtype])
+
     with tqdm(total=len(shapes), desc="Averaging", unit="tensor") as bar:
         save_tensors(
             output,
-            _Written(tensors, DTYPES[dtype], bar),
+            Computed(tensors, written),
             _metadata(checkpoints, weights, output.stem),
             overwrite,
             kinds={key: (tuple(tensor.shape), DTYPES[dtype]) for key, tensor in shapes.items()},
@@ -107,23 +106,6 @@ def parse_weights(text: str) -> list[float]:
         raise DmmError(
             f"The weights {text!r} are not numbers. Write them as '0.7, 0.3'."
         ) from error
-
-
-class _Written(Mapping[str, Tensor]):
-    """Tensors on their way to the file."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype, bar: tqdm) -> None:
-        self.tensors, self.dtype, self.bar = tensors, dtype, bar
-
-    def __getitem__(self, key: str) -> Tensor:
-        self.bar.update()
-        return self.tensors[key].to(self.dtype)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
 
 
 def _without_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

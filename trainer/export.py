@@ -12,9 +12,10 @@ from diffusers import DDIMScheduler
 from torch import nn
 
 from dmm.atomic import rename_whole
+from dmm.computed import stored
 from dmm.errors import DmmError
 from dmm.layouts import CONTROLNET_PREFIX, controlnet_to_single, single_file_tensors
-from dmm.merged import UNET_PREFIXES, Stored, Styles, find_styles, write_merged, write_style_file
+from dmm.merged import UNET_PREFIXES, Styles, find_styles, write_merged, write_style_file
 from dmm.metadata import read_dmm_entry
 from dmm.tensors import open_tensors, save_tensors
 from trainer.adapter import lora_tensors
@@ -116,7 +117,7 @@ def _write_adapter(
     metadata = ingredients.metadata | host_metadata(
         base.family, base.source, config.train.adapter.rank
     )
-    save_tensors(config.output, Stored(tensors, dtype), metadata, overwrite=True)
+    save_tensors(config.output, stored(tensors, dtype), metadata, overwrite=True)
 
 
 def _write_controlnet(
@@ -130,7 +131,7 @@ def _write_controlnet(
     }
     tensors |= styles.tensors(CONTROLNET_PREFIX)
     save_tensors(
-        ingredients.config.output, Stored(tensors, dtype), ingredients.metadata, overwrite=True
+        ingredients.config.output, stored(tensors, dtype), ingredients.metadata, overwrite=True
     )
 
 
@@ -184,7 +185,7 @@ def _fill_diffusers(
     mlp = "add_embedding2" if base.family == "sdxl" else "add_embedding"
     unet = {**student.unet.state_dict(), **student.style_prompts.to_tensors(mlp)}
     metadata = {"format": "pt", **ingredients.metadata}
-    save_tensors(folder / UNET_WEIGHTS, Stored(unet, dtype), metadata)
+    save_tensors(folder / UNET_WEIGHTS, stored(unet, dtype), metadata)
     for name, network in networks.items():
         network.save_pretrained(folder / name)
     DDIMScheduler(

@@ -16,7 +16,7 @@ from dmm.atomic import make_folder, written_whole
 from dmm.errors import DmmError
 from dmm.style_prompts import StylePrompts
 from trainer.adapter import add_adapter
-from trainer.average import Mean
+from trainer.average import mean
 from trainer.batches import TrainingBatches
 from trainer.config import MergeConfig
 from trainer.consistency import Consistency
@@ -24,10 +24,11 @@ from trainer.disk import writing
 from trainer.distillation import Distillation
 from trainer.export import export, is_complete, is_made_by, outputs
 from trainer.grid_painter import GridPainter
-from trainer.ingredients import Ingredients, open_ingredients
+from trainer.ingredients import Ingredients
 from trainer.learner import Learner
 from trainer.loop import Objective, TrainingLoop
 from trainer.memory import teacher_slots
+from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.prepare import Prepared, prepare
@@ -192,7 +193,7 @@ def new_student(ingredients: Ingredients) -> Student:
     train = ingredients.config.train
     unet = ingredients.start.load_unet(DTYPES[train.precision] if train.adapter else torch.float32)
     if train.start_from == "average":
-        unet.load_state_dict(Mean([file.unet_tensors() for file in ingredients.checkpoints]))
+        unet.load_state_dict(mean([file.unet_tensors() for file in ingredients.checkpoints]))
     unet.train().requires_grad_(True)
     prompts, kept = StylePrompts(len(ingredients.new_styles), ingredients.dim), 0
     if ingredients.former:

@@ -11,7 +11,7 @@ import torch
 from trainer.config import MergeConfig
 from trainer.data import Prompts
 from trainer.diffusion import Diffusion
-from trainer.ingredients import Ingredients, open_ingredients
+from trainer.ingredients import Ingredients
 from trainer.losses import score_loss
 from trainer.memory import (
     GIB,
@@ -22,6 +22,7 @@ from trainer.memory import (
     teacher_slots,
 )
 from trainer.merge import new_student
+from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.shards import STORED

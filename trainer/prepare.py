@@ -13,6 +13,7 @@ from dmm.errors import DmmError
 from trainer.batches import Show
 from trainer.buckets import Size
 from trainer.cache import Examples, TextCache, cache_latents, cache_text
+from trainer.config import Samples
 from trainer.data import Prompts
 from trainer.ingredients import Ingredients
 from trainer.painting import Painter, PaintSettings, paint_latents
@@ -46,41 +47,16 @@ def prepare(
         device: where the encoders and the painting teachers compute.
         dtype: in what the painting teachers compute.
     """
-    config, folder, source = ingredients.config, ingredients.config.cache_folder, stage.source
+    config, folder = ingredients.config, ingredients.config.cache_folder
     encoders = [
         TextEncoders(teacher.checkpoint, teacher.clip_skip, device)
         for teacher in ingredients.teachers
     ]
-    if isinstance(source, Prompts):
-        painters = [
-            Painter(teacher, style, text)
-            for teacher, text in zip(ingredients.teachers, encoders, strict=True)
-            for style in teacher.styles
-        ]
-        paint = functools.partial(
-            paint_latents,
-            prompts=source,
-            settings=[_settings(ingredients, stage, size) for size in config.data.sizes],
-            folder=folder,
-            pictures_per_teacher=stage.painting.pictures_per_teacher,
-            device=device,
-            dtype=dtype,
-            batch_size=stage.painting.batch_size,
-        )
-        examples = {p.style: paint([p]) for p in painters} if stage.own else paint(painters)
-    else:
-        examples = cache_latents(source, ingredients.base, config.data.sizes, folder, device=device)
+    examples = _examples(ingredients, stage, encoders, device, dtype)
     for some in examples.values() if stage.own else [examples]:
         _refuse_other_latents(ingredients, some)
-    grid_prompts = config.samples.prompts or _first_different(source.captions, config.samples.count)
-    shown, grid_examples = None, []
-    if stage.conditions:
-        scale = ingredients.base.vae_scale_factor
-        shown = [functools.partial(one.beside, scale) for one in stage.conditions]
-        grid_examples = [int(index) for index in examples.buckets[0][: config.samples.count]]
-        captions = [examples.caption(index) for index in grid_examples]
-        grid_prompts = (config.samples.prompts or captions)[: len(grid_examples)]
-    captions = [*source.captions, *grid_prompts, config.samples.negative]
+    grid_prompts, grid_examples = _grid(config.samples, stage, examples)
+    captions = [*stage.source.captions, *grid_prompts, config.samples.negative]
     if config.few_steps:
         captions.append(config.few_steps.negative)
     student_encoders = TextEncoders(ingredients.base, None, device)
@@ -91,9 +67,57 @@ def prepare(
         cache_text(student_encoders, captions, folder),
         [cache_text(text, captions, folder) for text in encoders],
         grid_prompts,
-        shown,
-        grid_examples[: len(grid_prompts)],
+        _shows(ingredients, stage),
+        grid_examples,
     )
+
+
+def _examples(
+    ingredients: Ingredients,
+    stage: Stage,
+    encoders: list[TextEncoders],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Examples | dict[int, Examples]:
+    """The latents of the stage's pictures, or of what the teachers paint of its prompts."""
+    folder, sizes = ingredients.config.cache_folder, ingredients.config.data.sizes
+    if not isinstance(stage.source, Prompts):
+        return cache_latents(stage.source, ingredients.base, sizes, folder, device=device)
+    painters = [
+        Painter(teacher, style, text)
+        for teacher, text in zip(ingredients.teachers, encoders, strict=True)
+        for style in teacher.styles
+    ]
+    paint = functools.partial(
+        paint_latents,
+        prompts=stage.source,
+        settings=[_settings(ingredients, stage, size) for size in sizes],
+        folder=folder,
+        pictures_per_teacher=stage.painting.pictures_per_teacher,
+        device=device,
+        dtype=dtype,
+        batch_size=stage.painting.batch_size,
+    )
+    return {one.style: paint([one]) for one in painters} if stage.own else paint(painters)
+
+
+def _grid(
+    samples: Samples, stage: Stage, examples: Examples | dict[int, Examples]
+) -> tuple[list[str], list[int]]:
+    """The prompts of the sample grid and, where ControlNets steer it, the example of each."""
+    if not stage.conditions:
+        different = _first_different(stage.source.captions, samples.count)
+        return samples.prompts or different, []
+    chosen = [int(index) for index in examples.buckets[0][: samples.count]]
+    captions = [examples.caption(index) for index in chosen]
+    prompts = (samples.prompts or captions)[: len(chosen)]
+    return prompts, chosen[: len(prompts)]
+
+
+def _shows(ingredients: Ingredients, stage: Stage) -> list[Show] | None:
+    """What each ControlNet is shown beside an example; None for UNets."""
+    scale = ingredients.base.vae_scale_factor
+    return [functools.partial(one.beside, scale) for one in stage.conditions] or None
 
 
 def _settings(ingredients: Ingredients, stage: Stage, size: Size) -> PaintSettings:

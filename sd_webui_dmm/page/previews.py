@@ -18,7 +18,7 @@ from dmm.mixes import format_mix
 from sd_webui_dmm import settings
 from sd_webui_dmm.checkpoints import bring_back, chosen_styles
 from sd_webui_dmm.folders import PREVIEWS_FOLDER
-from sd_webui_dmm.painting import sampling
+from sd_webui_dmm.painting.job import begin_job
 from sd_webui_dmm.request import Request
 
 # As the paper paints (see DESIGN, section 2), with one seed, so that the cards can be compared.
@@ -78,7 +78,7 @@ def _paint(name: str) -> Path:
     )
     job.scripts = scripts.ScriptRunner()  # of no scripts, among which reForge looks for one
     with closing(job):
-        sampling.begin_job(job, Request(mix=format_mix({name: 1.0})))
+        begin_job(job, Request(mix=format_mix({name: 1.0})))
         processed = processing.process_images(job)
     if shared.state.interrupted or not processed.images:
         raise DmmError("The painting was interrupted.")

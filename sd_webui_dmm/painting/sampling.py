@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -17,10 +17,9 @@ from dmm.merged import Styles
 from dmm.regions import Regions
 from dmm.schedules import PerPicture, Plan
 from dmm.words import SEPARATE
-from sd_webui_dmm import api, changes, settings, tags
-from sd_webui_dmm.adapters import adapter_in, notice_of, styles_in_use
+from sd_webui_dmm import tags
+from sd_webui_dmm.adapters import styles_in_use
 from sd_webui_dmm.checkpoints import diffusion_model, loaded_file
-from sd_webui_dmm.controlnets.controls import controls_of
 from sd_webui_dmm.controlnets.units import steered
 from sd_webui_dmm.errors import DmmStylesError
 from sd_webui_dmm.painting.tiles import styled_in_tiles, tiler
@@ -29,104 +28,7 @@ from sd_webui_dmm.request import Request
 
 _SAMPLING = "dmm_sampling"  # the attribute of p
 
-_NO_STYLES = "DMM styles: {} is a plain checkpoint without styles, so it paints as ever."
-# The API's answer has no room for a notice.
-_NO_STYLES_TO_PAINT_IN = (
-    "{} is a plain checkpoint without styles. Choose a merged one, or leave the styles out."
-)
-
-
-def prepare(p: Any, args: Sequence[Any]) -> None:
-    """Called when the host begins a job, after `override_settings` have changed the checkpoint.
-
-    Args:
-        p: the host's StableDiffusionProcessing.
-        args: the values of `accordion.build`'s components, or an object (see `api`) in the first
-            place; none in a job that another extension made without them.
-    """
-    Sampling.of(p).end_job()
-    controls, request, error = {}, None, None
-    try:
-        if changes.without_tags(p):
-            _leave_tags_out(p)
-        controls = _controls(p, args)
-        request = _request(p, args)
-    except Exception as reason:  # the host would log it, and paint without styles
-        error = reason
-    if controls or request or error:
-        Sampling.of(p).begin_job(request, error, controls)
-
-
-def _controls(p: Any, args: Sequence[Any]) -> dict[int, Regions]:
-    """What the job's ControlNet units follow."""
-    if isinstance(_first(args), Mapping):
-        enabled = args[0].get("enabled", True)
-        return controls_of(p, api.read_controls(args[0]), by_hand=enabled)
-    lines = args[-1] if args else None
-    return controls_of(p, (lines or "").splitlines(), by_hand=False)
-
-
-def _request(p: Any, args: Sequence[Any]) -> Request | None:
-    """What the job is painted in; None for no styles."""
-    by_hand = isinstance(_first(args), Mapping)
-    enabled = api.asks_for_styles(args[0]) if by_hand else _first(args)
-    if not (enabled or changes.of(p) or _has_tags(p)):
-        return None
-    request = settings.default_request()
-    styles = styles_in_use(loaded_file(), p.all_prompts)
-    if notice := notice_of(adapter_in(p.all_prompts[0])):
-        p.comment(notice)
-    if styles is None:
-        if enabled and by_hand:
-            raise DmmError(_NO_STYLES_TO_PAINT_IN.format(loaded_file().name))
-        p.comment(_NO_STYLES.format(loaded_file().name))
-        return None
-    if enabled and by_hand:
-        request = api.read_request(args[0], styles.names, request)
-    elif enabled:
-        request = _positional_request(args[1:-1], request)
-    for change in changes.of(p):
-        request = change(request)
-    _note(p, request)
-    return request
-
-
-def _first(args: Sequence[Any]) -> Any:
-    return args[0] if args else None
-
-
-def _positional_request(values: Sequence[Any], default: Request) -> Request:
-    """The accordion's values in their order; null, from clients of the API, says nothing."""
-    named = zip(fields(Request), values, strict=True)
-    return replace(default, **{field.name: value for field, value in named if value is not None})
-
-
-def begin_job(p: Any, request: Request) -> None:
-    """For a job without the accordion: it is painted as requested."""
-    _note(p, request)
-    Sampling.of(p).begin_job(request)
-
-
-def _note(p: Any, request: Request) -> None:
-    """Has the infotext of the job's pictures tell of the request."""
-    # A new dictionary, since a script's jobs share the old one.
-    p.extra_generation_params = p.extra_generation_params | request.infotext()
-
-
-def _has_tags(p: Any) -> bool:
-    """Whether a prompt has a tag, be it one that another extension asks for."""
-    asked = (arg for arg in p.script_args if isinstance(arg, str))
-    return any(map(tags.mix_in, (*p.all_prompts, *_hires_prompts(p), *asked)))
-
-
-def _leave_tags_out(p: Any) -> None:
-    p.all_prompts = list(map(tags.without_tags, p.all_prompts))
-    if _hires_prompts(p):
-        p.all_hr_prompts = list(map(tags.without_tags, p.all_hr_prompts))
-
-
-def _hires_prompts(p: Any) -> list[str]:
-    return getattr(p, "all_hr_prompts", None) or []
+NO_STYLES = "DMM styles: {} is a plain checkpoint without styles, so it paints as ever."
 
 
 def follow_sampling(params: script_callbacks.CFGDenoiserParams) -> None:
@@ -261,7 +163,7 @@ class Sampling:
     def _plan_now(self, part_prompt: str = "") -> Plan | None:
         styles = styles_in_use(loaded_file(), self._prompts)
         if styles is None:
-            self._p.comment(_NO_STYLES.format(loaded_file().name))
+            self._p.comment(NO_STYLES.format(loaded_file().name))
             return None
         check_fits(diffusion_model(), styles.family, styles.prompts.dim)
         return self._plan_of_batch(styles, part_prompt)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from dmm.computed import Computed
 from dmm.errors import DmmError
 from dmm.tensors import open_tensors
 from tests import nets
 from tests.trainer.merging import command
-from trainer.average import Mean, average, parse_weights
+from trainer.average import average, mean, parse_weights
 from trainer.checkpoint import open_checkpoint
 
 VAE = "first_stage_model."
@@ -108,16 +109,20 @@ def test_each_tensor_is_computed_once_and_let_go(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed, most = [], 0
-    compute = Mean.__getitem__
 
-    def watched(self: Mean, key: str) -> torch.Tensor:
-        nonlocal most
-        tensor = compute(self, key)
-        computed.append(weakref.ref(tensor))
-        most = max(most, sum(reference() is not None for reference in computed))
-        return tensor
+    def watched(*args: object) -> Computed:
+        averaged = mean(*args)
 
-    monkeypatch.setattr(Mean, "__getitem__", watched)
+        def read(key: str) -> torch.Tensor:
+            nonlocal most
+            tensor = averaged[key]
+            computed.append(weakref.ref(tensor))
+            most = max(most, sum(reference() is not None for reference in computed))
+            return tensor
+
+        return Computed(averaged, read)
+
+    monkeypatch.setattr("trainer.average.mean", watched)
     average(files, tmp_path / "mean.safetensors")
     checkpoint = open_checkpoint(files[0])
     networks = [network for name, network in checkpoint.networks.items() if name != "vae"]

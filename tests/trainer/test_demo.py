@@ -11,13 +11,13 @@ import torch
 
 from dmm.injection import styled
 from dmm.merged import read_styles
-from trainer.average import Mean
+from trainer.average import mean
 from trainer.batches import TrainingBatches
 from trainer.checkpoint import open_checkpoint
 from trainer.config_file import load_config
 from trainer.diffusion import Diffusion
-from trainer.ingredients import open_ingredients
 from trainer.losses import score_loss
+from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.prepare import prepare
 from trainer.stages import open_stages
@@ -74,7 +74,7 @@ def test_student_beats_weighted_merging_on_held_out_captions(merged: Path, tmp_p
     with styled(student, styles):
         ours = predict(student, noisy, batch.timesteps, batch.text)
     average = ingredients.base.load_unet()
-    average.load_state_dict(Mean([file.unet_tensors() for file in ingredients.checkpoints]))
+    average.load_state_dict(mean([file.unet_tensors() for file in ingredients.checkpoints]))
     weighted_merging = predict(average, noisy, batch.timesteps, batch.text)
 
     # Concepts that neither the teachers nor the student were trained on: the hardest held-out data.

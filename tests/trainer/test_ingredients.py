@@ -11,7 +11,8 @@ from tests.trainer.controlnets import write_controlnet
 from tests.trainer.loras import layers, write_lora
 from tests.trainer.merging import networks, write_models
 from trainer.config_file import load_config
-from trainer.ingredients import Ingredients, open_ingredients
+from trainer.ingredients import Ingredients
+from trainer.opening import open_ingredients
 
 USER = "a-folder-of-the-user"
 UNETS = """

@@ -10,8 +10,8 @@ import torch
 from dmm.tensors import open_tensors
 from tests.trainer.merging import command, run_merge, statistics, write_models
 from trainer.config_file import PRESETS, describe_presets, load_config
-from trainer.ingredients import open_ingredients
 from trainer.memory import state_bytes, student_bytes
+from trainer.opening import open_ingredients
 
 SMALL = (
     *("train.steps=4", "train.batch_size=3", "train.save_every=2", "train.learning_rate=1e-3"),

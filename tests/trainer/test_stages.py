@@ -24,7 +24,7 @@ from tests.trainer.processes import killed
 from trainer.batches import TrainingBatches
 from trainer.config import Train
 from trainer.config_file import load_config
-from trainer.ingredients import open_ingredients
+from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.prepare import prepare
 from trainer.stages import PROMPTS, open_stages

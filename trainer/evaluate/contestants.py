@@ -12,7 +12,7 @@ from dmm.merged import Styles, styles_from
 from dmm.metadata import Style
 from trainer.checkpoint import Checkpoint, open_checkpoint, refuse_other_architecture
 from trainer.config_file import load_config
-from trainer.ingredients import open_ingredients
+from trainer.opening import open_ingredients
 from trainer.teachers import Teacher
 
 HASH_DIGITS = 10  # as the WebUI shows hashes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
+from dmm.computed import Computed
 from trainer.checkpoint import Checkpoint
 from trainer.fingerprint import fingerprint
 from trainer.lora.factors import Factors
@@ -56,33 +57,6 @@ class LoraCheckpoint(Checkpoint):
             lora.hashed.refuse_changed()
 
 
-class ChangedTensors(Mapping[str, Tensor]):
-    """Tensors with changes added as they are read: W + Σ weight · ΔW, in float32.
-
-    Those that nothing changes stay as they are.
-    """
-
-    def __init__(
-        self,
-        tensors: Mapping[str, Tensor],
-        changes: Mapping[str, Sequence[tuple[float, Factors]]],
-    ) -> None:
-        self.tensors = tensors
-        self.changes = changes
-
-    def __getitem__(self, key: str) -> Tensor:
-        tensor = self.tensors[key]
-        for weight, factors in self.changes.get(key, ()):
-            tensor = factors.change(weight).reshape(tensor.shape).add_(tensor)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-
 def with_loras(checkpoint: Checkpoint, loras: Sequence[Lora]) -> LoraCheckpoint:
     """The checkpoint with LoRAs on it, one after the other; nothing is computed yet.
 
@@ -95,10 +69,27 @@ def with_loras(checkpoint: Checkpoint, loras: Sequence[Lora]) -> LoraCheckpoint:
             of_network = added.setdefault(network, {})
             of_network.setdefault(weight, []).append((lora.weight, factors))
     networks = {
-        name: replace(network, tensors=ChangedTensors(network.tensors, added[name]))
+        name: replace(network, tensors=_changed(network.tensors, added[name]))
         if name in added
         else network
         for name, network in checkpoint.networks.items()
     }
     same = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
     return LoraCheckpoint(**(same | {"networks": networks}), plain=checkpoint, loras=tuple(loras))
+
+
+def _changed(
+    tensors: Mapping[str, Tensor], changes: Mapping[str, Sequence[tuple[float, Factors]]]
+) -> Computed:
+    """Tensors with changes added as they are read: W + Σ weight · ΔW, in float32.
+
+    Those that nothing changes stay as they are.
+    """
+
+    def change(key: str) -> Tensor:
+        tensor = tensors[key]
+        for weight, factors in changes.get(key, ()):
+            tensor = factors.change(weight).reshape(tensor.shape).add_(tensor)
+        return tensor
+
+    return Computed(tensors, change)
