@@ -265,6 +265,7 @@ def _fixed(ingredients: Ingredients, stages: Sequence[Stage]) -> dict[str, Any]:
         "teachers": [(style.name, style.sha256) for style in ingredients.styles],
         "condition": [said.condition and str(said.condition) for said in config.teachers],
         "data": stage.source.fingerprint,
+        "painting": _said(stage.painting, but="batch_size") if stage.is_painted else None,
         "own": stage.own,
         "resolution": config.data.resolution,
         "buckets": config.data.sizes[1:],
@@ -284,6 +285,6 @@ def _fixed(ingredients: Ingredients, stages: Sequence[Stage]) -> dict[str, Any]:
     return json.loads(json.dumps(fixed))
 
 
-def _said(section: BaseModel | None) -> dict[str, Any] | None:
+def _said(section: BaseModel | None, but: str = "") -> dict[str, Any] | None:
     """What a section says besides its defaults, which later releases may have more of."""
-    return section and section.model_dump(mode="json", exclude_defaults=True)
+    return section and section.model_dump(mode="json", exclude_defaults=True, exclude={but})

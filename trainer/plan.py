@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 
 from trainer.config import MergeConfig
-from trainer.data import Prompts
 from trainer.diffusion import Diffusion
 from trainer.ingredients import Ingredients
 from trainer.losses import score_loss
@@ -96,7 +95,7 @@ def _stage(ingredients: Ingredients, stage: Stage, pace: _Pace) -> list[tuple[st
     """What a stage is trained on, and how long it takes."""
     train, count = stage.train, _examples(ingredients, stage)
     data = f"{count} pictures"
-    if isinstance(stage.source, Prompts):
+    if stage.is_painted:
         how = stage.painting
         seconds = count * how.steps * (2 if how.guidance > 1 else 1) * pace.teacher
         data = (
@@ -119,7 +118,7 @@ def _stage(ingredients: Ingredients, stage: Stage, pace: _Pace) -> list[tuple[st
 def _examples(ingredients: Ingredients, stage: Stage) -> int:
     """How many pictures a stage is trained on."""
     painters = sum(len(teacher.styles) for teacher in ingredients.teachers)
-    if isinstance(stage.source, Prompts) and stage.painting.pictures_per_teacher:
+    if stage.is_painted and stage.painting.pictures_per_teacher:
         return stage.painting.pictures_per_teacher * painters
     return len(stage.source) * (painters if stage.own else 1)
 

@@ -14,7 +14,6 @@ from trainer.batches import Show
 from trainer.buckets import Size
 from trainer.cache import Examples, TextCache, cache_latents, cache_text
 from trainer.config import Samples
-from trainer.data import Prompts
 from trainer.ingredients import Ingredients
 from trainer.painting import Painter, PaintSettings, paint_latents
 from trainer.stages import Stage
@@ -81,7 +80,7 @@ def _examples(
 ) -> Examples | dict[int, Examples]:
     """The latents of the stage's pictures, or of what the teachers paint of its prompts."""
     folder, sizes = ingredients.config.cache_folder, ingredients.config.data.sizes
-    if not isinstance(stage.source, Prompts):
+    if not stage.is_painted:
         return cache_latents(stage.source, ingredients.base, sizes, folder, device=device)
     painters = [
         Painter(teacher, style, text)

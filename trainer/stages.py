@@ -36,6 +36,11 @@ class Stage:
     conditions: Sequence[Conditions] = ()
 
     @property
+    def is_painted(self) -> bool:
+        """Whether its pictures are what the teachers paint of prompts."""
+        return isinstance(self.source, Prompts)
+
+    @property
     def is_begun(self) -> bool:
         """Whether it has a state to go on from; then the stages before it are done."""
         return bool(saved_states(self.folder))
