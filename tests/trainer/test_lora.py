@@ -174,7 +174,7 @@ LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.2.weight"
 
 
 def locon_mid(out: int, channels: int, draw: Callable[..., Tensor]) -> tuple[dict, np.ndarray]:
-    up, mid, down = draw(out, 3, 1, 1), draw(3, 3, 3, 3), draw(3, channels, 1, 1)
+    up, mid, down = draw(out, 4, 1, 1), draw(4, 3, 3, 3), draw(3, channels, 1, 1)
     parts = {"lora_up.weight": up, "lora_mid.weight": mid, "lora_down.weight": down}
     left, right = up.double().numpy()[:, :, 0, 0], down.double().numpy()[:, :, 0, 0]
     return parts, np.einsum("or,rshw,si->oihw", left, mid.double().numpy(), right)
@@ -193,9 +193,9 @@ def loha_flat(out: int, channels: int, draw: Callable[..., Tensor]) -> tuple[dic
 
 
 def loha_cores(out: int, channels: int, draw: Callable[..., Tensor]) -> tuple[dict, np.ndarray]:
-    parts = {f"hada_w{n}_a": draw(3, out) for n in "12"}
+    parts = {f"hada_w{n}_a": draw(2, out) for n in "12"}
     parts |= {f"hada_w{n}_b": draw(3, channels) for n in "12"}
-    parts |= {f"hada_t{n}": draw(3, 3, 3, 3) for n in "12"}
+    parts |= {f"hada_t{n}": draw(2, 3, 3, 3) for n in "12"}
     a = {key: part.double().numpy() for key, part in parts.items()}
     halves = [
         np.einsum("rshw,ro,si->oihw", a[f"hada_t{n}"], a[f"hada_w{n}_a"], a[f"hada_w{n}_b"])
@@ -405,9 +405,33 @@ def test_unreadable_strength(tmp_path: Path) -> None:
     path = nets.write_single_file(tmp_path / "base.safetensors", nets.small_sd1_unet())
     checkpoint = open_checkpoint(path)
     names = {LINEAR: dotted("unet.")(LINEAR)}
-    for number, said in enumerate(("[", "[1]", '{"unet.alpha_pattern": 3}')):
+    for number, said in enumerate(
+        ("[", "[1]", '{"unet.alpha_pattern": 3}', '{"unet.lora_alpha": NaN}')
+    ):
         lora = tmp_path / f"{number}.safetensors"
         metadata = {"lora_adapter_metadata": said}
         write_lora(lora, names, checkpoint.unet_tensors(), ends=PEFT, metadata=metadata)
         with pytest.raises(DmmError, match="metadata"):
             applied(checkpoint, lora)
+
+
+def test_a_factor_without_a_rank_beside_a_strength_in_the_metadata(tmp_path: Path) -> None:
+    path = nets.write_single_file(tmp_path / "base.safetensors", nets.small_sd1_unet())
+    lora = tmp_path / "bad.safetensors"
+    tensors = {
+        f"{MODULE}.lora_down.weight": torch.zeros(()),
+        f"{MODULE}.lora_up.weight": torch.ones(4, 4),
+    }
+    save_tensors(lora, tensors, {"lora_adapter_metadata": '{"unet.lora_alpha": 1}'})
+    with pytest.raises(DmmError, match="make no change"):
+        applied(open_checkpoint(path), lora)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_a_strength_that_is_no_number(tmp_path: Path, alpha: float) -> None:
+    path = nets.write_single_file(tmp_path / "base.safetensors", nets.small_sd1_unet())
+    tensors = {key: torch.zeros(shape) for key, shape in PAIR.items()}
+    lora = tmp_path / "bad.safetensors"
+    save_tensors(lora, tensors | {f"{MODULE}.alpha": torch.tensor(alpha)}, {})
+    with pytest.raises(DmmError, match=f"has no strength: {MODULE}.alpha is {alpha}"):
+        applied(open_checkpoint(path), lora)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isfinite, prod
 
 import torch
 from torch import Tensor
@@ -76,6 +76,8 @@ class Factors:
         if not sound:
             shapes = [f"{key} {list(self.file.shape(key))}" for key in self.keys.values()]
             raise Misfit(f"has tensors that make no change: {', '.join(shapes)}")
+        if "alpha" in self.keys and not isfinite(self._alpha):
+            raise Misfit(f"has no strength: {self.keys['alpha']} is {self._alpha}")
 
     @property
     def rank(self) -> int:
@@ -94,10 +96,14 @@ class Factors:
     def change(self, weight: float = 1.0) -> Tensor:
         """weight · ΔW in float32, of `shape`; a tensor of its own."""
         parts = {part: self.file[key].float() for part, key in self.keys.items()}
-        scale = parts["alpha"].item() / self.rank if "alpha" in parts else self.scale
+        scale = self._alpha / self.rank if "alpha" in parts else self.scale
         first = "up" if "up" in parts else "w1_a"
         parts[first] = parts[first] * (weight * scale)
         return _product(parts)
+
+    @property
+    def _alpha(self) -> float:
+        return float(self.file[self.keys["alpha"]])
 
     def _shape(self, part: str) -> tuple[int, ...]:
         return self.file.shape(self.keys[part])
@@ -108,12 +114,22 @@ def _product(parts: Mapping[str, Tensor]) -> Tensor:
         return _hadamard_factor(parts, "1") * _hadamard_factor(parts, "2")
     up, down = parts["up"].flatten(1), parts["down"]
     if "mid" in parts:
-        return torch.einsum("or,rs...,si->oi...", up, parts["mid"], down.flatten(1))
+        return _around(parts["mid"], up.T, down.flatten(1))
     return (up @ down.flatten(1)).reshape(len(up), *down.shape[1:])
 
 
 def _hadamard_factor(parts: Mapping[str, Tensor], number: str) -> Tensor:
     a, b = parts[f"w{number}_a"], parts[f"w{number}_b"]
     if f"t{number}" in parts:
-        return torch.einsum("rs...,ro,si->oi...", parts[f"t{number}"], a, b)
+        return _around(parts[f"t{number}"], a, b)
     return a @ b
+
+
+def _around(core: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Σ core[r, s, …] left[r, o] right[s, i], as [o, i, …].
+
+    The longer of the two sums comes first, so that little is held between them, whatever the file.
+    """
+    if len(left) > len(right):
+        return torch.einsum("so...,si->oi...", torch.einsum("rs...,ro->so...", core, left), right)
+    return torch.einsum("ri...,ro->oi...", torch.einsum("rs...,si->ri...", core, right), left)

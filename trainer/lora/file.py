@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 
 from dmm.errors import DmmError
@@ -78,7 +78,9 @@ class Lora:
         changes = []
         for module, keys in self.modules.items():
             network, weight = places[module]
-            factors = self._factors(keys, self._said_scale(network, module, keys))
+            factors = self._factors(keys)
+            if "down" in keys:
+                factors = replace(factors, scale=self._said_scale(network, module, factors.rank))
             shape = tuple(checkpoint.networks[network].tensors[weight].shape)
             if not factors.fits(shape):
                 raise self._misfit(
@@ -89,9 +91,9 @@ class Lora:
             changes.append((network, weight, factors))
         return changes
 
-    def _factors(self, keys: Mapping[str, str], scale: float) -> Factors:
+    def _factors(self, keys: Mapping[str, str]) -> Factors:
         try:
-            return Factors(self.file, keys, scale)
+            return Factors(self.file, keys)
         except Misfit as misfit:
             raise DmmError(f"{self.path} {misfit}. Download or copy it again.") from misfit
 
@@ -103,17 +105,18 @@ class Lora:
             "checkpoint's architecture."
         )
 
-    def _said_scale(self, network: str, module: str, keys: Mapping[str, str]) -> float:
+    def _said_scale(self, network: str, module: str, rank: int) -> float:
         """α/r as diffusers' metadata says it; 1 where nothing does."""
         said = self.file.metadata.get(ADAPTER_METADATA)
-        if not said or "down" not in keys:
+        if not said:
             return 1.0
-        rank = self.file.shape(keys["down"])[0]
         try:
             entry = json.loads(said)
             patterns = entry.get(f"{network}.alpha_pattern") or {}
             ends = [alpha for end, alpha in patterns.items() if f".{module}".endswith(f".{end}")]
             alpha = float([*ends, entry.get(f"{network}.lora_alpha", rank)][0])
+            if not isfinite(alpha):
+                raise ValueError(f"{alpha} is no strength")
             return alpha / (sqrt(rank) if entry.get(f"{network}.use_rslora") else rank)
         except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise DmmError(
