@@ -141,7 +141,8 @@ class TextEncoders:
             output = model(ids, output_hidden_states=True)
             states = output.hidden_states[-self.clip_skip]
             if self.checkpoint.family == "sd1":
-                states = model.final_layer_norm(states)
+                # The first releases of transformers 5 keep it one level further in.
+                states = getattr(model, "text_model", model).final_layer_norm(states)
             elif index == 1:
                 pooled = output.text_embeds
             hidden.append(states)

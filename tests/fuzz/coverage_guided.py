@@ -31,6 +31,7 @@ with atheris.instrument_imports(include=["dmm", "trainer", "sd_webui_dmm"]):
     from sd_webui_dmm.regions.places import Mask
     from trainer.config_file import load_config
     from trainer.data import Prompts
+    from trainer.lora import open_lora
 
 FOLDER = Path(tempfile.mkdtemp(prefix="dmm-fuzz-"))
 
@@ -41,9 +42,13 @@ def file(name: str, content: bytes) -> Path:
     return path
 
 
-def header(data: bytes) -> None:
+def with_header(data: bytes) -> Path:
     """A safetensors file whose header is the input; the length before it is right."""
-    tensors = open_tensors(file("a.safetensors", struct.pack("<Q", len(data)) + data + bytes(64)))
+    return file("a.safetensors", struct.pack("<Q", len(data)) + data + bytes(64))
+
+
+def header(data: bytes) -> None:
+    tensors = open_tensors(with_header(data))
     for key in tensors:
         assert tuple(tensors[key].shape) == tensors.shape(key)
 
@@ -70,6 +75,7 @@ def text(data: bytes) -> str:
 TARGETS: dict[str, Callable[[bytes], object]] = {
     "header": header,
     "file": bytes_of_a_file,
+    "lora": lambda data: open_lora(with_header(data)).ranks,
     "pickle": lambda data: open_tensors(file("c.ckpt", b"\x80\x02" + data)),
     "side-file": side_file,
     "mix": lambda data: parse_mix(text(data)),
