@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
+import struct
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +21,11 @@ from dmm.regions import HeightWidth
 MASK_SIDE = 128
 """The longer side of a painted mask: as fine as the latents of a picture of 1024 pixels."""
 
+# What Pillow says of damaged files; base64's errors are ValueErrors.
+_NO_PICTURE = (
+    *(OSError, EOFError, SyntaxError, ValueError, struct.error),
+    Image.DecompressionBombError,
+)
 _MASK_STEPS = 15  # of grey, so that a mask in an infotext is a few hundred letters
 _MOST_PIXELS = 8192**2
 _TOLERANCE = 1e-3  # fractions written by hand need not add up to 1
@@ -98,7 +103,7 @@ class Mask:
             with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as picture:
                 _check_size(picture)
                 picture = _white(picture)
-        except (binascii.Error, ValueError, OSError, Image.DecompressionBombError):
+        except _NO_PICTURE:
             raise DmmError(
                 f"The mask {_shortened(text)!r} is no picture. Give a PNG, JPEG or WebP file in "
                 "base64, white where the style holds."

@@ -9,6 +9,8 @@ It ends at the first input that brings anything but a result or a DmmError, and 
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import struct
 import sys
@@ -18,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+import torch
+from PIL import Image
 
 with atheris.instrument_imports(include=["dmm", "trainer", "sd_webui_dmm"]):
     from dmm.errors import DmmError
@@ -68,6 +72,36 @@ def side_file(data: bytes) -> None:
     json.dumps(names, ensure_ascii=False).encode()
 
 
+def sound_file() -> bytes:
+    path = FOLDER / "sound.safetensors"
+    write_style_file(
+        path, Styles(StylePrompts(2, 4), default_styles(2), "sd1"), {"dmm": "{}"}, overwrite=True
+    )
+    return path.read_bytes()
+
+
+def sound_header(*names: str) -> bytes:
+    """Two tensors that `with_header`'s bytes are enough for."""
+    down, up = ({"dtype": "F32", "shape": shape} for shape in ([2, 4], [4, 2]))
+    entries = {
+        names[0]: down | {"data_offsets": [0, 32]},
+        names[1]: up | {"data_offsets": [32, 64]},
+    }
+    return json.dumps({"__metadata__": {"lora_adapter_metadata": "{}"}, **entries}).encode()
+
+
+def sound_mask() -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), 255).save(file, "PNG")
+    return base64.b64encode(file.getvalue())
+
+
+def sound_pickle() -> bytes:
+    file = io.BytesIO()
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, file)
+    return file.getvalue()
+
+
 def text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
@@ -76,7 +110,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "header": header,
     "file": bytes_of_a_file,
     "lora": lambda data: open_lora(with_header(data)).ranks,
-    "pickle": lambda data: open_tensors(file("c.ckpt", b"\x80\x02" + data)),
+    "pickle": lambda data: open_tensors(file("c.ckpt", data)),
     "side-file": side_file,
     "mix": lambda data: parse_mix(text(data)),
     "presets": lambda data: Presets(file("presets.json", data)).read(),
@@ -85,6 +119,25 @@ TARGETS: dict[str, Callable[[bytes], object]] = {
     "region": lambda data: parse_region(text(data)),
     "mask": lambda data: Mask.parse(text(data)),
 }
+
+
+PRESETS = {"evening": {"mix": "ink:1", "normalise": True, "strength": 1.0, "mixing": "before MLP"}}
+SOUND: dict[str, Callable[[], bytes]] = {
+    "header": lambda: sound_header("model_embedding.weight", "a"),
+    "file": sound_file,
+    "lora": lambda: sound_header("lora_unet_a.lora_down.weight", "lora_unet_a.lora_up.weight"),
+    "pickle": sound_pickle,
+    "side-file": lambda: b'["ink", "anime"]',
+    "mix": lambda: b"ink:0.7, 'a, b':0.3",
+    "presets": lambda: json.dumps(PRESETS).encode(),
+    "yaml": lambda: (
+        b"base: a.ckpt\nteachers: [{path: b.ckpt, name: b}]\ntrain: {steps: 10, seed: 1}\n"
+    ),
+    "prompts": lambda: b'a cat --seed 1\n{"prompt": "a dog", "steps": 2}\n',
+    "region": lambda: b"ink:0.5, anime @ 0, 0, 0.5, 1 feather 8",
+    "mask": sound_mask,
+}
+"""What each target reads without a fault, to begin with: from random bytes nobody finds JSON."""
 
 
 def main(target: str, seconds: str = "60") -> None:
@@ -96,7 +149,11 @@ def main(target: str, seconds: str = "60") -> None:
 
     warnings.simplefilter("ignore")
     limits = [f"-max_total_time={seconds}", "-rss_limit_mb=4096", f"-artifact_prefix={FOLDER}/"]
-    atheris.Setup([sys.argv[0], *limits], read_or_refused)
+    TARGETS[target](SOUND[target]())
+    corpus = FOLDER / "corpus"
+    corpus.mkdir()
+    (corpus / "sound").write_bytes(SOUND[target]())
+    atheris.Setup([sys.argv[0], str(corpus), *limits], read_or_refused)
     atheris.Fuzz()
 
 

@@ -54,7 +54,16 @@ def png_that_unfolds(side: int) -> str:
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
 
 
-masks = st.sampled_from(
+def png_with(places: list[tuple[int, int]]) -> str:
+    """A sound file but for some of its bytes."""
+    data = bytearray(base64.b64decode(png(8, 8, "white")))
+    for place, value in places:
+        data[place % len(data)] = value
+    return base64.b64encode(data).decode()
+
+
+damaged = st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=3).map(png_with)
+masks = damaged | st.sampled_from(
     [
         png(8, 8, "white"),
         png(1, 300, "white"),

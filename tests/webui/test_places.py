@@ -119,3 +119,10 @@ def test_masks_of_a_huge_picture_are_drawn_smaller() -> None:
     assert mask.shape == (256, 256)
     soft = ((mask[0] > 0) & (mask[0] < 1)).nonzero()
     assert soft.min() == 128 - 4 and soft.max() == 128 + 3
+
+
+def test_a_mask_whose_data_end_early_is_refused() -> None:
+    file = bytearray(base64.b64decode(in_base64(painted(8, 8))))
+    file[file.index(b"IDAT") - 1] -= 8  # the length of its chunk
+    with pytest.raises(DmmError, match="is no picture"):
+        Mask.parse(base64.b64encode(file).decode())
