@@ -131,7 +131,7 @@ SOUND: dict[str, Callable[[], bytes]] = {
     "mix": lambda: b"ink:0.7, 'a, b':0.3",
     "presets": lambda: json.dumps(PRESETS).encode(),
     "yaml": lambda: (
-        b"base: a.ckpt\nteachers: [b.ckpt, {path: c.ckpt}]\noutput: d.safetensors\ndata: synthetic\n"
+        b"base: a.ckpt\nteachers: [{path: b.ckpt}]\noutput: d.safetensors\ndata: synthetic\n"
     ),
     "prompts": lambda: b"a cat --d 1 --s 20 --w 64 --h 64\na dog --n cat\n",
     "region": lambda: b"ink:0.5, anime @ 0, 0, 0.5, 1 feather 8",
