@@ -44,7 +44,7 @@ def whole(request: pytest.FixtureRequest, folder: Path) -> dict[str, Tensor]:
     return dict(open_tensors(path))
 
 
-@settings(max_examples=settings().max_examples // 5)  # each loads three or four networks
+@settings(max_examples=settings().max_examples // 10)  # each loads three or four networks
 @given(data=st.data(), said=metadata)
 def test_odd_checkpoints(folder: Path, whole: dict[str, Tensor], data, said) -> None:
     names = st.sampled_from(sorted(whole))
