@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from dmm.errors import DmmError
 
@@ -24,12 +25,23 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        raise _refused(path, getattr(error, "strerror", None) or str(error)) from error
-    except RuntimeError as error:
-        if not any(said in str(error) for said in FAILED_SAVES):
+    except (OSError, SafetensorError, RuntimeError, CheckpointException) as error:
+        reason = _reason(error)
+        if reason is None:
             raise
-        raise _refused(path, "not all of it found room") from error
+        raise _refused(path, reason) from error
+
+
+def _reason(error: BaseException) -> str | None:
+    """What the disk says by an error; None where it is no error of the disk."""
+    if isinstance(error, CheckpointException):  # FSDP's, of all processes
+        reasons = [_reason(failure) for failure, _ in error.failures.values()]
+        return next(filter(None, reasons), None)
+    if isinstance(error, OSError | SafetensorError):
+        return getattr(error, "strerror", None) or str(error)
+    if any(said in str(error) for said in FAILED_SAVES):
+        return "not all of it found room"
+    return None
 
 
 def _refused(path: Path, reason: str) -> DmmError:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.distributed.checkpoint import FileSystemWriter, save
+from torch.distributed.checkpoint.api import CheckpointException
 
 from dmm.errors import DmmError
 from tests.trainer.processes import ENVIRONMENT, ROOT
@@ -69,6 +71,29 @@ def test_a_state_whose_last_bytes_find_no_room_is_none(tmp_path: Path) -> None:
         with no_file_over(size - lacking), pytest.raises(DmmError, match=r"room|space|too large"):
             save_state(accelerator, tmp_path, step, keep_last=9)
     assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000000"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file sizes are a Unix thing")
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_spread_state_finds_no_room(tmp_path: Path) -> None:
+    with (
+        no_file_over(1000),
+        pytest.raises(DmmError, match=r"room|too large"),
+        writing(tmp_path),
+    ):
+        save(TENSORS, storage_writer=FileSystemWriter(tmp_path / "spread"), no_dist=True)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_another_fault_of_a_spread_state_keeps_its_name(tmp_path: Path) -> None:
+    class Unsaveable:
+        def __reduce__(self) -> str:
+            raise ValueError("not to be saved")
+
+    with pytest.raises(CheckpointException, match="not to be saved"), writing(tmp_path):
+        save(
+            {"a": Unsaveable()}, storage_writer=FileSystemWriter(tmp_path / "spread"), no_dist=True
+        )
 
 
 def test_no_folder_to_write_to(tmp_path: Path) -> None:
