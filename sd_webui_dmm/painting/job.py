@@ -20,6 +20,11 @@ _NO_STYLES_TO_PAINT_IN = (
     "{} is a plain checkpoint without styles. Choose a merged one, or leave the styles out."
 )
 
+_UNREAD_UNITS = (
+    "DMM controls: the ControlNet units cannot be read ({}), so a merged ControlNet among them "
+    "follows the average of its controls."
+)
+
 
 def prepare(p: Any, args: Sequence[Any]) -> None:
     """Called when the host begins a job, after `override_settings` have changed the checkpoint.
@@ -44,11 +49,20 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
 
 def _controls(p: Any, args: Sequence[Any]) -> dict[int, Regions]:
     """What the job's ControlNet units follow."""
-    if isinstance(_first(args), Mapping):
-        enabled = args[0].get("enabled", True)
-        return controls_of(p, api.read_controls(args[0]), by_hand=enabled)
-    lines = args[-1] if args else None
-    return controls_of(p, (lines or "").splitlines(), by_hand=False)
+    by_hand = isinstance(_first(args), Mapping)
+    if by_hand:
+        said, by_hand = api.read_controls(args[0]), args[0].get("enabled", True)
+    else:
+        said = ((args[-1] if args else None) or "").splitlines()
+    try:
+        return controls_of(p, said, by_hand=by_hand)
+    except DmmError:
+        raise
+    except Exception as reason:  # another ControlNet than the ones we know, whose jobs go on
+        if any(said):
+            raise
+        p.comment(_UNREAD_UNITS.format(f"{type(reason).__name__}: {reason}"))
+        return {}
 
 
 def _request(p: Any, args: Sequence[Any]) -> Request | None:
