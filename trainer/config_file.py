@@ -87,16 +87,14 @@ def _read_yaml(path: Path):
         raise DmmError(f"There is no file {path}. Give the path of a merge's YAML file.")
     try:
         text = path.read_text(encoding="utf-8")
-        _refuse_unfolding(path, yaml.compose(text, yaml.SafeLoader))
-        config = OmegaConf.load(path)
+        root = yaml.compose(text, yaml.SafeLoader)
+        _refuse_unfolding(path, root)
+        if root is None or isinstance(root, yaml.MappingNode):
+            return OmegaConf.load(path)
     # ValueError: no UTF-8, or a number of thousands of digits; RecursionError: as many brackets.
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as error:
         raise DmmError(f"{path} is not valid YAML: {error}") from None
-    if not OmegaConf.is_dict(config):
-        raise DmmError(
-            f"{path} is not a merge: it should hold keys such as `base:` and `teachers:`."
-        )
-    return config
+    raise DmmError(f"{path} is not a merge: it should hold keys such as `base:` and `teachers:`.")
 
 
 def _refuse_unfolding(path: Path, root: yaml.Node | None) -> None:

@@ -165,6 +165,7 @@ def test_the_file_wins_over_its_preset(tmp_path):
         (MERGE.replace("base:", "# base:"), [], "`base` is missing"),
         ("base: [unclosed", [], "not valid YAML"),
         ("- a list", [], "is not a merge"),
+        ('"0"', [], "is not a merge"),
         ("base: ${nowhere}\n" + MERGE.split("\n", 2)[2], [], "nowhere"),
         (MERGE + "train: 5\n", [], "`train`"),
         (MERGE, ["train=5"], "`train`"),
