@@ -135,7 +135,7 @@ def _pairs(overrides: list[str]) -> list[tuple[str, Any]]:
             parsed = OmegaConf.to_container(
                 OmegaConf.from_dotlist([f"value={word[len(key) + 1 :]}"])
             )
-        except (YAMLError, OmegaConfBaseException) as error:
+        except (YAMLError, OmegaConfBaseException, *_UNFIT) as error:
             raise DmmError(f"The value in {word!r} is not valid YAML: {error}") from None
         pairs.append((key, parsed["value"]))
     return pairs

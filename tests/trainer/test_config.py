@@ -160,6 +160,7 @@ def test_the_file_wins_over_its_preset(tmp_path):
         (MERGE, ["teachers.7.name=x"], r"teachers\.7\.name=x cannot be applied"),
         (MERGE, ["train.steps"], "is not an override"),
         (MERGE, ["train.steps=[1"], "not valid YAML"),
+        (MERGE, ["base=\udcff.ckpt"], "not valid YAML"),  # a file's name that is no UTF-8
         (MERGE, ["data.prompts=p.txt"], "exactly one .* not pictures and prompts"),
         (MERGE, ["data.pictures=null"], "exactly one .* not none"),
         (MERGE.replace("base:", "# base:"), [], "`base` is missing"),
