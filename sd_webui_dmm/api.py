@@ -72,9 +72,9 @@ def read_request(values: Mapping[str, Any], names: Sequence[str], default: Reque
         elif field == "normalise":
             request[field] = _typed(value, field, bool, "true or false")
         elif field == "strength":
-            request[field] = float(_typed(value, field, (int, float), "a number"))
+            request[field] = _number(value, field, "a number")
         elif field in ("start", "end", "fade"):
-            request[field] = float(_typed(value, field, (int, float), "a number from 0 to 1"))
+            request[field] = _number(value, field, "a number from 0 to 1")
         elif field == "otherwise":
             request[field] = _mix(value, field, names)
         elif field == "mixing":
@@ -112,7 +112,7 @@ def _place(value: Any, field: str) -> Rectangle | Mask:
         if field.endswith(".mask"):
             return Mask.parse(_typed(value, field, str, "a picture in base64"))
         sides = _typed(value, field, list, "[x, y, width, height], as [0, 0, 0.5, 1]")
-        sides = [_typed(side, field, (int, float), "four numbers") for side in sides]
+        sides = [_number(side, field, "four numbers") for side in sides]
         return Rectangle.parse(", ".join(map(str, sides)))
     except DmmError as error:
         message = str(error)
@@ -131,7 +131,7 @@ def _mix(value: object, field: str, names: Sequence[str]) -> str:
         value = dict(zip(names, value, strict=True))
     mix = _typed(value, field, Mapping, "an object of weights, as {'ink': 0.7, 'anime': 0.3}")
     for name, weight in mix.items():
-        _typed(weight, f"{field}.{name}", (int, float), "a number")
+        _number(weight, f"{field}.{name}", "a number")
     return format_mix(mix)
 
 
@@ -160,6 +160,13 @@ def _one_of(value: object, field: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise DmmError(f"{field} is {value!r}. Give one of: {', '.join(map(repr, choices))}.")
     return value
+
+
+def _number(value: object, field: str, wanted: str) -> float:
+    try:
+        return float(_typed(value, field, (int, float), wanted))
+    except OverflowError:
+        raise DmmError(f"{field} is a number of {len(str(value))} digits. Give {wanted}.") from None
 
 
 def _typed(value: Any, field: str, kind: type | tuple[type, ...], wanted: str) -> Any:

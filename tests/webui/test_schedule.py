@@ -79,6 +79,7 @@ def test_the_schedule_is_in_the_infotext(webui: WebUI) -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
+        ({"start": 10**400}, "start is a number of 401 digits"),
         ({"start": "early"}, "start is 'early'. Give a number from 0 to 1."),
         ({"end": True}, "end is True. Give a number from 0 to 1."),
         (
