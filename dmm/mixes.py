@@ -76,6 +76,10 @@ def mix_weights(
         raise DmmError(
             "All style weights are 0. Raise one of them, or set the strength to 0 for no style."
         )
+    if not total.isfinite():
+        raise DmmError(
+            f"The weights of the mix {format_mix(mix)!r} are too large. Give smaller ones."
+        )
     return (weights / total).float()
 
 

@@ -40,7 +40,7 @@ def resolve(
 
     Raises:
         DmmError: an unknown style, weights that are all 0 or cannot be normalised, or a number
-            that is not finite.
+            that is not finite or too large.
     """
     if not math.isfinite(strength):
         raise DmmError(f"The style strength is {strength}. Give a finite number; 0 is no style.")
@@ -54,7 +54,13 @@ def resolve(
             "All style weights are 0. Raise one of them, or set the strength to 0 for no style."
         )
     prompts = styles.prompts
-    return strength * (prompts.mixed_after(weights) if after_mlp else prompts(weights))
+    vector = strength * (prompts.mixed_after(weights) if after_mlp else prompts(weights))
+    if not vector.isfinite().all():
+        raise DmmError(
+            "The weights and the strength are too large: the style of this mix is beyond what a "
+            "number holds. Give smaller ones."
+        )
+    return vector
 
 
 def resolve_regions(styles: Styles, mix: str | Mapping[str, float], **how: Any) -> Regions:

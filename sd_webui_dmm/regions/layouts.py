@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate, pairwise, product
 
 import torch
@@ -27,7 +28,8 @@ def parse_ratios(text: str, what: str) -> list[float]:
         ratios = [float(part) for part in text.split(",")] if text.strip() else [1.0]
     except ValueError:
         ratios = []
-    if not 0 < len(ratios) <= MOST_PARTS or not all(0 < one < float("inf") for one in ratios):
+    sound = 0 < len(ratios) <= MOST_PARTS and all(one > 0 for one in ratios)
+    if not sound or not math.isfinite(sum(ratios)):
         raise DmmError(
             f"The {what} {text[:80]!r} are not ratios. Write up to {MOST_PARTS} numbers above 0, "
             "such as '1,2,1'."

@@ -61,6 +61,7 @@ def test_weights_are_taken_as_they_are_when_asked():
     [
         ({"ink": float("nan")}, "finite"),
         ({"ink": float("inf")}, "finite"),
+        ({"ink": 1e308, "Anime": 1e308}, "too large"),
         ({"ink": 2, "Anime": -1}, "negative"),
         ({"ink": 0}, "All style weights are 0"),
         ({}, "All style weights are 0"),

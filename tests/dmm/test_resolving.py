@@ -77,3 +77,11 @@ def test_an_unknown_style_is_refused_with_the_nearest(styles):
 def test_a_strength_that_is_no_number_is_refused(styles):
     with pytest.raises(DmmError, match="strength is nan"):
         resolve(styles, "ink", strength=math.nan)
+
+
+@pytest.mark.parametrize(
+    "how", [{"strength": 1e308}, {"normalise": False, "mix": "ink:1e308"}], ids=str
+)
+def test_a_style_beyond_all_numbers_is_refused(styles, how):
+    with pytest.raises(DmmError, match="too large"):
+        resolve(styles, **({"mix": "ink"} | how))
