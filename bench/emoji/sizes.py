@@ -1,5 +1,4 @@
-"""How much of the benchmark is done: seconds for the tests, minutes on a laptop, an evening on it,
-all on a GPU."""
+"""How much of the benchmark is done: seconds for the tests, minutes on a laptop, all on a GPU."""
 
 from __future__ import annotations
 
@@ -74,22 +73,6 @@ SIZES = {
             guidance=2.0,
             ranks=(8, 32, 128),
             search=4,
-        ),
-        Size(
-            "evening",
-            steps=3000,
-            batch_size=32,
-            warmup=100,
-            learning_rate=1e-3,
-            second_steps=600,
-            painted=500,
-            seen=125,
-            unseen=65,
-            components=48,
-            sampling_steps=10,
-            guidance=2.0,
-            ranks=(8, 32, 128),
-            search=12,
         ),
         Size(
             "gpu",
