@@ -2,9 +2,9 @@
 
     python -m bench.emoji FOLDER [--size laptop] [--styles 4] [--methods dmm paper …] [--seed 0]
 
-FOLDER keeps what is made and painted. Sizes: `tiny` for the tests, `laptop` (the demo's four
-teachers as they come with the repository), `gpu` (eight teachers, trained by
-`python -m bench.emoji.teachers FOLDER` before).
+FOLDER keeps what is made and painted. Sizes: `tiny` for the tests; `laptop`, the demo's four
+teachers as they come with the repository; `evening`, the same with merges four and a half times as
+long; `gpu`, eight teachers, trained by `python -m bench.emoji.teachers FOLDER` before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How much of the benchmark is done: seconds for the tests, minutes on a laptop, all on a GPU."""
+"""How much of the benchmark is done: seconds for the tests, minutes on a laptop, an evening on it,
+all on a GPU."""
 
 from __future__ import annotations
 
@@ -73,6 +74,22 @@ SIZES = {
             guidance=2.0,
             ranks=(8, 32, 128),
             search=4,
+        ),
+        Size(
+            "evening",
+            steps=900,
+            batch_size=32,
+            warmup=45,
+            learning_rate=1e-3,
+            second_steps=180,
+            painted=125,
+            seen=125,
+            unseen=65,
+            components=48,
+            sampling_steps=10,
+            guidance=2.0,
+            ranks=(8, 32, 128),
+            search=12,
         ),
         Size(
             "gpu",
