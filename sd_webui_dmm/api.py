@@ -112,7 +112,8 @@ def _place(value: Any, field: str) -> Rectangle | Mask:
         if field.endswith(".mask"):
             return Mask.parse(_typed(value, field, str, "a picture in base64"))
         sides = _typed(value, field, list, "[x, y, width, height], as [0, 0, 0.5, 1]")
-        sides = [_number(side, field, "four numbers") for side in sides]
+        for side in sides:
+            _number(side, field, "four numbers")
         return Rectangle.parse(", ".join(map(str, sides)))
     except DmmError as error:
         message = str(error)
