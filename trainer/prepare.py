@@ -105,8 +105,7 @@ def _grid(
 ) -> tuple[list[str], list[int]]:
     """The prompts of the sample grid and, where ControlNets steer it, the example of each."""
     if not stage.conditions:
-        different = _first_different(stage.source.captions, samples.count)
-        return samples.prompts or different, []
+        return samples.prompts or _first_different(stage.source.captions, samples.count), []
     chosen = [int(index) for index in examples.buckets[0][: samples.count]]
     captions = [examples.caption(index) for index in chosen]
     prompts = (samples.prompts or captions)[: len(chosen)]

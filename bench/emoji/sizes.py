@@ -3,7 +3,7 @@ all on a GPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,23 @@ class Size:
     search: int
 
 
+LAPTOP = Size(
+    "laptop",
+    steps=200,
+    batch_size=32,
+    warmup=20,
+    learning_rate=1e-3,
+    second_steps=40,
+    painted=125,
+    seen=125,
+    unseen=65,
+    components=48,
+    sampling_steps=10,
+    guidance=2.0,
+    ranks=(8, 32, 128),
+    search=4,
+)
+
 SIZES = {
     size.name: size
     for size in (
@@ -59,38 +76,8 @@ SIZES = {
             ranks=(8,),
             search=2,
         ),
-        Size(
-            "laptop",
-            steps=200,
-            batch_size=32,
-            warmup=20,
-            learning_rate=1e-3,
-            second_steps=40,
-            painted=125,
-            seen=125,
-            unseen=65,
-            components=48,
-            sampling_steps=10,
-            guidance=2.0,
-            ranks=(8, 32, 128),
-            search=4,
-        ),
-        Size(
-            "evening",
-            steps=900,
-            batch_size=32,
-            warmup=45,
-            learning_rate=1e-3,
-            second_steps=180,
-            painted=125,
-            seen=125,
-            unseen=65,
-            components=48,
-            sampling_steps=10,
-            guidance=2.0,
-            ranks=(8, 32, 128),
-            search=12,
-        ),
+        LAPTOP,
+        replace(LAPTOP, name="evening", steps=900, warmup=45, second_steps=180, search=12),
         Size(
             "gpu",
             steps=20_000,

@@ -49,11 +49,10 @@ def prepare(p: Any, args: Sequence[Any]) -> None:
 
 def _controls(p: Any, args: Sequence[Any]) -> dict[int, Regions]:
     """What the job's ControlNet units follow."""
-    by_hand = isinstance(_first(args), Mapping)
-    if by_hand:
+    if isinstance(_first(args), Mapping):
         said, by_hand = api.read_controls(args[0]), args[0].get("enabled", True)
     else:
-        said = ((args[-1] if args else None) or "").splitlines()
+        said, by_hand = ((args[-1] if args else None) or "").splitlines(), False
     try:
         return controls_of(p, said, by_hand=by_hand)
     except DmmError:

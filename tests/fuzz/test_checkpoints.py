@@ -28,11 +28,6 @@ metadata = st.dictionaries(
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("checkpoints")
-
-
 @pytest.fixture(scope="module", params=["sd1", "sdxl"])
 def whole(request: pytest.FixtureRequest, folder: Path) -> dict[str, Tensor]:
     if request.param == "sd1":

@@ -42,11 +42,6 @@ headers = st.dictionaries(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("hostile")
-
-
-@pytest.fixture(scope="module")
 def style_file(folder) -> bytes:
     path = folder / "whole.safetensors"
     write_style_file(path, two_styles(), {"dmm": "{}"})

@@ -73,11 +73,6 @@ said_strengths = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("loras")
-
-
-@pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Checkpoint:
     path = folder / "base.safetensors"
     networks = nets.small_sd1_unet(), nets.small_vae(), [nets.small_clip()]

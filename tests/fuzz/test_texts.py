@@ -119,11 +119,6 @@ yaml_texts = st.one_of(
 )
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("hostile")
-
-
 def encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 

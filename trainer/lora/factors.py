@@ -101,7 +101,7 @@ class Factors:
         parts[first] = parts[first] * (weight * scale)
         return _product(parts)
 
-    @property
+    @cached_property
     def _alpha(self) -> float:
         return float(self.file[self.keys["alpha"]])
 

@@ -79,7 +79,7 @@ class Lora:
         for module, keys in self.modules.items():
             network, weight = places[module]
             factors = self._factors(keys)
-            if "down" in keys:
+            if "down" in keys and self.file.metadata.get(ADAPTER_METADATA):
                 factors = replace(factors, scale=self._said_scale(network, module, factors.rank))
             shape = tuple(checkpoint.networks[network].tensors[weight].shape)
             if not factors.fits(shape):
@@ -106,12 +106,9 @@ class Lora:
         )
 
     def _said_scale(self, network: str, module: str, rank: int) -> float:
-        """α/r as diffusers' metadata says it; 1 where nothing does."""
-        said = self.file.metadata.get(ADAPTER_METADATA)
-        if not said:
-            return 1.0
+        """α/r as diffusers' metadata says it; 1 where they are silent about it."""
         try:
-            entry = json.loads(said)
+            entry = json.loads(self.file.metadata[ADAPTER_METADATA])
             patterns = entry.get(f"{network}.alpha_pattern") or {}
             ends = [alpha for end, alpha in patterns.items() if f".{module}".endswith(f".{end}")]
             alpha = float([*ends, entry.get(f"{network}.lora_alpha", rank)][0])
