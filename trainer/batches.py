@@ -77,6 +77,16 @@ class Batch:
         ]
 
 
+def shifted(timestep: int, shift: float) -> int:
+    """A timestep from 0 to 999 moved towards noise: s u / (1 + (s - 1) u) of all, where it was u.
+
+    With s = 1 it stays. The first and the last stay at any s > 0 (Esser et al. 2024, section 5.3.2,
+    who move the schedule of sampling so).
+    """
+    place = timestep / (TIMESTEPS - 1)
+    return round((TIMESTEPS - 1) * shift * place / (1 + (shift - 1) * place))
+
+
 class _Sample(NamedTuple):
     latent: Tensor
     noise: Tensor
@@ -108,6 +118,7 @@ class TrainingBatches(Dataset):
         conditions: what each teacher is shown with a picture of the data, see `Show`; None =
             nothing, for teachers that are no ControlNets.
         caption_dropout: share of samples whose caption is "" for student and teacher alike.
+        timestep_shift: see `shifted`.
         micro_batch_size: pairs in one `Batch`; None = the whole share.
         process, processes: whose share.
     """
@@ -123,6 +134,7 @@ class TrainingBatches(Dataset):
         conditions: Sequence[Show] | None = None,
         own: float = 1.0,
         caption_dropout: float,
+        timestep_shift: float = 1.0,
         seed: int,
         micro_batch_size: int | None = None,
         process: int = 0,
@@ -134,6 +146,7 @@ class TrainingBatches(Dataset):
         self._student_text = student_text
         self._teacher_text = list(teacher_text)
         self._plan, self._dropout, self._seed = plan, caption_dropout, seed
+        self._shift = timestep_shift
         self._conditions = conditions
         self._taught = taught or [[teacher] for teacher in range(plan.num_teachers)]
         self._micro, self._process, self._processes = micro_batch_size, process, processes
@@ -214,7 +227,7 @@ class TrainingBatches(Dataset):
         index = self._index(whose, bucket, turns * self._plan.samples_per_step + sample)
         own = generator(self._seed, step, sample)
         latent = examples.latent(index)
-        timestep = int(torch.randint(TIMESTEPS, (), generator=own))
+        timestep = shifted(int(torch.randint(TIMESTEPS, (), generator=own)), self._shift)
         dropped = bool(torch.rand((), generator=own) < self._dropout)
         return _Sample(
             latent,

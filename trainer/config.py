@@ -163,13 +163,16 @@ class Train(_Section):
     style_learning_rate: float | None = Field(None, gt=0)
     warmup_steps: int = Field(0, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     feature_weight: float = Field(0.001, ge=0)  # λ_feat; 0 = no feature imitation
-    feature_loss: Literal["l2", "cosine"] = "l2"
+    # "relative" = l2 as a share of the teacher's variance, for a feature_weight of about 1
+    feature_loss: Literal["l2", "relative", "cosine"] = "l2"
     adversarial_weight: float = Field(0.01, ge=0)  # λ_adv; 0 = no discriminator
     caption_dropout: float = Field(0.1, ge=0, le=1)
+    # Above 1, more of the samples are noisy: t = s u / (1 + (s - 1) u) of all timesteps, u uniform.
+    timestep_shift: float = Field(1.0, gt=0, allow_inf_nan=False)
     ema_decay: float | None = Field(None, gt=0, lt=1)  # None = no moving average
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the arithmetic; weights stay fp32
     gradient_checkpointing: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -104,15 +105,13 @@ class Learner:
 
 
 def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:
+    def learning(module: nn.Module) -> list[nn.Parameter]:
+        return [found for found in module.parameters() if found.requires_grad]
+
     groups = [
+        {"params": learning(student.unet), "lr": config.learning_rate},
         {
-            "params": [found for found in student.unet.parameters() if found.requires_grad],
-            "lr": config.learning_rate,
-        },
-        {
-            "params": [
-                found for found in student.style_prompts.parameters() if found.requires_grad
-            ],
+            "params": learning(student.style_prompts),
             "lr": config.style_learning_rate or config.learning_rate,
             # It would move the rows of the codebook that are to stand still.
             "weight_decay": 0.0 if student.kept else config.weight_decay,
@@ -120,6 +119,34 @@ def _optimizer(config: Train, student: Student) -> torch.optim.Optimizer:
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    if config.optimizer == "muon":
+        return _muon(groups, config.weight_decay)
     from bitsandbytes.optim import AdamW8bit
 
     return AdamW8bit(groups, weight_decay=config.weight_decay)
+
+
+def _muon(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.Optimizer:
+    """Muon for the UNet's matrices and kernels, AdamW for the rest (Liu et al. 2025, Moonlight).
+
+    Muon's updates are scaled to be as long as AdamW's, so that one learning rate serves both.
+    """
+    from pytorch_optimizer import Muon
+
+    unet, prompts = groups
+    matrices = [found for found in unet["params"] if found.ndim > 1]
+    others = [found for found in unet["params"] if found.ndim < 2]
+    as_adamw = {"use_muon": False, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": weight_decay}
+    return Muon(
+        [
+            {
+                **unet,
+                "params": matrices,
+                "use_muon": True,
+                "use_adjusted_lr": True,
+                "weight_decay": weight_decay,
+            },
+            {**as_adamw, **unet, "params": others},
+            {**as_adamw, **prompts},
+        ]
+    )

@@ -9,8 +9,8 @@ from trainer.ingredients import Ingredients
 from trainer.precision import DTYPES
 
 GIB = 2**30
-STATE_COPIES = 3  # weights and AdamW's two moments, all float32
-GRADIENT = 4  # bytes a parameter
+WEIGHT = GRADIENT = 4  # bytes a parameter
+MOMENTS = {"adamw": 8, "adamw8bit": 2, "muon": 4}  # bytes a parameter, of all but small vectors
 
 
 def student_bytes(ingredients: Ingredients) -> int:
@@ -22,9 +22,8 @@ def student_bytes(ingredients: Ingredients) -> int:
 def state_bytes(ingredients: Ingredients) -> int:
     """One saved state."""
     train = ingredients.config.train
-    copies = STATE_COPIES + (1 if train.ema_decay else 0)
-    moments = 2 * 3 if train.optimizer == "adamw8bit" else 0  # bytes saved a parameter
-    return ingredients.trained_parameters * (4 * copies - moments)
+    copies = 2 if train.ema_decay else 1
+    return ingredients.trained_parameters * (copies * WEIGHT + MOMENTS[train.optimizer])
 
 
 def teacher_bytes(ingredients: Ingredients, dtype: torch.dtype) -> int:

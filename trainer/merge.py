@@ -137,6 +137,7 @@ def training_loop(
         conditions=prepared.shown,
         own=stage.own,
         caption_dropout=train.caption_dropout,
+        timestep_shift=train.timestep_shift,
         seed=train.seed,
         micro_batch_size=train.micro_batch_size,
         process=accelerator.process_index,

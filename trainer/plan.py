@@ -30,7 +30,7 @@ from trainer.student import predict
 from trainer.teachers import Teacher
 from trainer.text import TextEmbedding
 
-OPTIMISERS = {"adamw": "AdamW", "adamw8bit": "AdamW of eight bits"}
+OPTIMISERS = {"adamw": "AdamW", "adamw8bit": "AdamW of eight bits", "muon": "Muon"}
 
 
 def describe_plan(config: MergeConfig) -> str:

@@ -29,10 +29,17 @@ def l2(ours, theirs):
     return ((ours.double().numpy() - theirs.double().numpy()) ** 2).reshape(len(ours), -1).mean(1)
 
 
+def relative(ours, theirs):
+    return l2(ours, theirs) / theirs.double().numpy().reshape(len(theirs), -1).var(1)
+
+
 def cosine(ours, theirs):
     ours, theirs = ours.double().numpy(), theirs.double().numpy()
     lengths = np.sqrt((ours**2).sum(1) * (theirs**2).sum(1))
     return 1 - ((ours * theirs).sum(1) / lengths).mean((1, 2))
+
+
+KINDS = [("l2", l2), ("relative", relative), ("cosine", cosine)]
 
 
 def test_score_loss():
@@ -43,12 +50,18 @@ def test_score_loss():
     np.testing.assert_allclose(half, l2(ours.half(), theirs.half()), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("l2", l2), ("cosine", cosine)])
+@pytest.mark.parametrize(("kind", "expected"), KINDS)
 def test_feature_loss_is_the_mean_over_the_blocks(kind, expected):
     ours, theirs = zip(*map(random_pair, SHAPES), strict=True)
     wanted = np.mean([expected(a, b) for a, b in zip(ours, theirs, strict=True)], axis=0)
     np.testing.assert_allclose(feature_loss(ours, theirs, kind), wanted, rtol=1e-5)
     np.testing.assert_allclose(feature_loss(ours, ours, kind), [0, 0], atol=1e-6)
+
+
+def test_a_block_that_says_nothing_is_no_division_by_zero():
+    blank = torch.zeros(SHAPES[0])
+    assert feature_loss([blank], [blank], "relative").tolist() == [0, 0]
+    assert feature_loss([blank + 1], [blank], "relative").isfinite().all()
 
 
 def test_feature_loss_wants_as_many_blocks_on_both_sides():
@@ -64,7 +77,7 @@ def test_the_gradient_of_the_score_loss():
     torch.testing.assert_close(ours.grad, 2 * (ours - theirs).detach() / (4 * 5 * 6))
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("l2", l2), ("cosine", cosine)])
+@pytest.mark.parametrize(("kind", "expected"), KINDS)
 def test_the_gradient_of_the_feature_loss_is_its_slope(kind, expected):
     ours, theirs = random_pair(SHAPES[0])
     ours.requires_grad_()

@@ -44,6 +44,19 @@ def test_eight_bits_a_moment_are_a_fraction_of_the_memory(config: Path) -> None:
     assert state_bytes(light) == pytest.approx(state_bytes(paper) * 6 / 12)
 
 
+def test_muon_keeps_one_moment(config: Path) -> None:
+    adamw, muon = (
+        open_ingredients(load_config(config, [f"train.optimizer={name}"]))
+        for name in ("adamw", "muon")
+    )
+    assert state_bytes(muon) == pytest.approx(state_bytes(adamw) * 8 / 12)
+    output = config.parent / "muon.safetensors"
+    run_merge(config, *SMALL, "train.optimizer=muon", f"output={output}")
+    state = max(output.with_suffix("").glob("states/step-*"))
+    size = sum((state / name).stat().st_size for name in ("model.safetensors", "optimizer.bin"))
+    assert size == pytest.approx(state_bytes(muon), rel=0.3)
+
+
 def test_one_gpu_merges_and_resumes_to_the_same_bits(config: Path) -> None:
     """With moments of eight bits, which a saved state has to bring back."""
     pytest.importorskip("bitsandbytes")
