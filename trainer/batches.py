@@ -15,6 +15,7 @@ from trainer.buckets import Turns
 from trainer.cache import Examples, TextCache
 from trainer.diffusion import TIMESTEPS
 from trainer.pairs import PairPlan
+from trainer.repeats import ONCE, Repeats
 from trainer.seeds import generator
 from trainer.text import TextEmbedding
 
@@ -33,7 +34,8 @@ class Batch:
     `teachers`, which is sorted; time_ids: what SDXL is told of the pictures' sizes, [P, 6];
     conditions: what ControlNets are shown, [P, 3, H, W] from 0 to 1, or None;
     discriminator_noise, discriminator_timesteps: what the discriminator's latents are noised with;
-    places: where on its line SPLAM trains each pair, from 0 to 1, [P].
+    places: where on its line SPLAM trains each pair, from 0 to 1, [P];
+    key: the same for the same pairs, however often they come.
     """
 
     latents: Tensor
@@ -48,6 +50,7 @@ class Batch:
     discriminator_noise: Tensor
     discriminator_timesteps: Tensor
     places: Tensor
+    key: tuple[int, int]
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on `device`, in float32 where it is floating point."""
@@ -64,6 +67,7 @@ class Batch:
             self.discriminator_noise.to(device),
             self.discriminator_timesteps.to(device),
             self.places.to(device),
+            self.key,
         )
 
     def segments(self) -> list[tuple[int, slice]]:
@@ -119,6 +123,7 @@ class TrainingBatches(Dataset):
             nothing, for teachers that are no ControlNets.
         caption_dropout: share of samples whose caption is "" for student and teacher alike.
         timestep_shift: see `shifted`.
+        repeats: which steps have the batch of an earlier one.
         micro_batch_size: pairs in one `Batch`; None = the whole share.
         process, processes: whose share.
     """
@@ -135,6 +140,7 @@ class TrainingBatches(Dataset):
         own: float = 1.0,
         caption_dropout: float,
         timestep_shift: float = 1.0,
+        repeats: Repeats = ONCE,
         seed: int,
         micro_batch_size: int | None = None,
         process: int = 0,
@@ -146,7 +152,7 @@ class TrainingBatches(Dataset):
         self._student_text = student_text
         self._teacher_text = list(teacher_text)
         self._plan, self._dropout, self._seed = plan, caption_dropout, seed
-        self._shift = timestep_shift
+        self._shift, self._repeats = timestep_shift, repeats
         self._conditions = conditions
         self._taught = taught or [[teacher] for teacher in range(plan.num_teachers)]
         self._micro, self._process, self._processes = micro_batch_size, process, processes
@@ -156,16 +162,21 @@ class TrainingBatches(Dataset):
         self._orders: dict[tuple[int, int], tuple[int, Tensor]] = {}  # see `_index`
 
     def __getitem__(self, step: int) -> list[Batch]:
-        pairs = self._plan.share(step, self._process, self._processes)
+        number = self._repeats.batch(step)
+        pairs = self._plan.share(number, self._process, self._processes)
         size = self._micro or len(pairs)
-        draw = lru_cache(maxsize=None)(lambda sample, whose: self._sample(step, sample, whose))
+        draw = lru_cache(maxsize=None)(lambda sample, whose: self._sample(number, sample, whose))
         return [
-            self._batch(step, pairs[first : first + size], draw)
+            self._batch(number, first, pairs[first : first + size], draw)
             for first in range(0, len(pairs), size)
         ]
 
     def _batch(
-        self, step: int, pairs: list[tuple[int, int]], draw: Callable[[int, int], _Sample]
+        self,
+        step: int,
+        first: int,
+        pairs: list[tuple[int, int]],
+        draw: Callable[[int, int], _Sample],
     ) -> Batch:
         styles = [self._style(step, teacher, sample) for teacher, sample in pairs]
         samples = [
@@ -189,6 +200,7 @@ class TrainingBatches(Dataset):
                 [sample.discriminator_timestep for sample in samples]
             ),
             places=torch.tensor([sample.place for sample in samples]),
+            key=(step, first),
         )
         batch.teacher_text = [
             self._teacher_text[teacher].lookup(captions[rows]) for teacher, rows in batch.segments()

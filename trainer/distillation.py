@@ -15,6 +15,7 @@ from trainer.batches import Batch
 from trainer.config import Train
 from trainer.diffusion import Diffusion, PredictionType
 from trainer.losses import feature_loss, score_loss
+from trainer.repeats import Answer, Answers, Repeats
 from trainer.teachers import TeacherPool
 
 
@@ -54,6 +55,9 @@ class Distillation:
             if teacher.prompts:
                 self._weights[list(teacher.styles)] = config.regularization_weight
         self.kinds = ["score", "feature"]
+        share = -(-config.batch_size // accelerator.num_processes)
+        remembered = Repeats.of(config).remembered if config.repeats > 1 else 0
+        self._answers = Answers(remembered * share)
         self._adversary = None
         if backbone is not None:
             self._adversary = Adversary(accelerator, backbone, num_styles, config.learning_rate)
@@ -94,25 +98,8 @@ class Distillation:
         """Student and teachers on the same noisy samples."""
         with_features = self._config.feature_weight > 0
         noisy = self._diffusion.add_noise(batch.latents, batch.noise, batch.timesteps)
-        targets, features = [], []
-        for (teacher, rows), text in zip(batch.segments(), batch.teacher_text, strict=True):
-            output, blocks = self._teachers.predict(
-                teacher,
-                noisy[rows],
-                batch.timesteps[rows],
-                text,
-                batch.styles[rows],
-                batch.time_ids[rows],
-                with_features,
-                None if batch.conditions is None else batch.conditions[rows],
-            )
-            spoken = self._teachers.teachers[teacher].prediction_type
-            targets.append(
-                self._diffusion.convert(
-                    output, noisy[rows], batch.timesteps[rows], spoken, self._prediction_type
-                )
-            )
-            features.append(blocks)
+        device = noisy.device
+        target, theirs = self._answers.get(batch.key, lambda: self._ask(batch, noisy), device)
         weights = F.one_hot(batch.styles, self._num_styles).float()
         with self._accelerator.autocast():
             output, ours = student(
@@ -124,8 +111,6 @@ class Distillation:
                 with_features,
                 batch.conditions,
             )
-        theirs = [torch.cat(blocks) for blocks in zip(*features, strict=True)]
-        target = torch.cat(targets)
         score = score_loss(output, target)
         return Comparison(
             noisy=noisy,
@@ -136,3 +121,27 @@ class Distillation:
             if with_features
             else torch.zeros_like(score),
         )
+
+    def _ask(self, batch: Batch, noisy: Tensor) -> Answer:
+        """What each teacher says of its rows; predictions in the student's parametrisation."""
+        predictions, features = [], []
+        for (teacher, rows), text in zip(batch.segments(), batch.teacher_text, strict=True):
+            output, blocks = self._teachers.predict(
+                teacher,
+                noisy[rows],
+                batch.timesteps[rows],
+                text,
+                batch.styles[rows],
+                batch.time_ids[rows],
+                self._config.feature_weight > 0,
+                None if batch.conditions is None else batch.conditions[rows],
+            )
+            spoken = self._teachers.teachers[teacher].prediction_type
+            predictions.append(
+                self._diffusion.convert(
+                    output, noisy[rows], batch.timesteps[rows], spoken, self._prediction_type
+                )
+            )
+            features.append(blocks)
+        whole = [torch.cat(blocks) for blocks in zip(*features, strict=True)]
+        return Answer(torch.cat(predictions), whole)

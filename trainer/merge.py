@@ -29,6 +29,7 @@ from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.prepare import Prepared, prepare
 from trainer.processes import PATIENCE
+from trainer.repeats import Repeats
 from trainer.same_run import refuse_another_run
 from trainer.sharding import mixed_precision, refuse_unfit
 from trainer.stages import Stage, open_stages
@@ -138,6 +139,7 @@ def training_loop(
         own=stage.own,
         caption_dropout=train.caption_dropout,
         timestep_shift=train.timestep_shift,
+        repeats=Repeats.of(train),
         seed=train.seed,
         micro_batch_size=train.micro_batch_size,
         process=accelerator.process_index,

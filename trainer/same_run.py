@@ -63,6 +63,8 @@ def _fixed(ingredients: Ingredients, stages: Sequence[Stage]) -> dict[str, Any]:
         "batch_size": train.batch_size,
         "teachers_per_sample": train.teachers_per_sample,
         "teachers_per_step": train.teachers_per_step,
+        "repeats": train.repeats,
+        "repeat_among": train.repeat_among if train.repeats > 1 else None,
         "regularization": train.regularization,
         "start_from": train.start_from,
         "adapter": _said(train.adapter),

@@ -104,15 +104,14 @@ def _entry(contest: Contest, merges: list[Path], peak: int) -> Entry:
     rows = [styles.names.index(name) for name in contest.styles]
     student = Teacher(checkpoint, checkpoint.prediction_type, None, tuple(rows), styles.prompts)
     costs = [cost_of(read_styles(path).recipe, path, [path], []) for path in merges]
-    evaluations = sum(cost.unet_evaluations or 0 for cost in costs)
     return Entry(
         [Artist(student, row) for row in rows],
         [output],
         change=lambda row: resolve(styles, {contest.styles[row]: 1.0}),
         seconds=sum(cost.seconds or 0 for cost in costs),
         samples=sum(cost.samples or 0 for cost in costs),
-        unet_evaluations=evaluations,
-        painting_evaluations=evaluations - 2 * sum(cost.pairs or 0 for cost in costs),
+        unet_evaluations=sum(cost.unet_evaluations or 0 for cost in costs),
+        painting_evaluations=sum(cost.painting_evaluations or 0 for cost in costs),
         peak_bytes=peak,
         config={key: value for key, value in styles.recipe["config"].items() if value},
     )

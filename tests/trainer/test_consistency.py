@@ -108,6 +108,7 @@ def world(tmp_path: Path) -> tuple[Student, Teacher, Batch, TextEmbedding]:
         discriminator_noise=noise,
         discriminator_timesteps=torch.zeros(4, dtype=torch.long),
         places=torch.tensor([0.2, 0.9, 0.5, 0.7]),
+        key=(0, 0),
     )
     negative = TextEmbedding(torch.randn(1, 77, nets.TEXT_WIDTH, generator=draw))
     return student, Teacher(open_checkpoint(path), "v_prediction", None, (1,)), batch, negative

@@ -110,6 +110,7 @@ def losses(kind: str, off: float) -> Tensor:
         discriminator_noise=torch.empty(0),
         discriminator_timesteps=numbers,
         places=torch.rand(pairs, generator=generator),
+        key=(0, 0),
     )
     learner = SimpleNamespace(plain=student, averaged=lambda: {"off": torch.zeros(())})
     objective = Consistency(

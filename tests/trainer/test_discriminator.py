@@ -89,6 +89,7 @@ def test_the_adversarial_loss_reaches_what_the_student_predicts():
         conditions=None,
         time_ids=torch.zeros(PAIRS, 6),
         places=torch.ones(PAIRS),
+        key=(0, 0),
         discriminator_noise=discriminator_noise,
         discriminator_timesteps=discriminator_timesteps,
     )

@@ -70,6 +70,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
         discriminator_noise=discriminator_noise,
         discriminator_timesteps=torch.tensor([100, 500, 800, 300]),
         places=torch.ones(PAIRS),
+        key=(0, 0),
     )
     return Student(unet, StylePrompts(STYLES, 128)), teachers, batch
 

@@ -325,6 +325,15 @@ def changed(recipe: dict, **sections: dict) -> dict:
     return recipe | {"config": recipe["config"] | config}
 
 
+def test_cost_of_repeats(tmp_path: Path) -> None:
+    """Ten steps of eight pairs: 3 new batches, again, 3 more, and one of those again."""
+    recipe = changed(RECIPE, train={"repeats": 2, "repeat_among": 25})
+    cost = cost_of(recipe, tmp_path / "merged.safetensors", [], [])
+    assert (cost.steps, cost.pairs, cost.samples) == (10, 6 * 8, 6 * 4)
+    assert cost.painting_evaluations == 2 * 5 * 3 * 2
+    assert cost.unet_evaluations == 6 * 8 + 10 * 8 + cost.painting_evaluations
+
+
 PAINTING = RECIPE["config"]["data"]["painting"]
 PAINTED = 5 * 3 * 2  # pictures, steps, with guidance: what painting in one style takes
 

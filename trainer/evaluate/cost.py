@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.pairs import PairPlan
+from trainer.repeats import Repeats
 
 MOST = 10**12
 """More of anything, no merge has."""
@@ -23,11 +24,12 @@ class Cost:
 
     Attributes:
         steps: of training.
-        pairs: noisy samples seen by a teacher, each counted once for each teacher that saw it.
+        pairs: noisy samples that a teacher was asked about, counted once for each that was.
         samples: different noisy samples.
-        unet_evaluations: forward passes of a whole UNet over one sample: the student's and the
-            teacher's of each pair, and those of painting the data. Backward passes and the
-            discriminator's are left out.
+        unet_evaluations: forward passes of a whole UNet over one sample: the teacher's of each
+            pair, the student's each time it learned from one, and those of painting the data.
+            Backward passes and the discriminator's are left out.
+        painting_evaluations: those among them that painted the data.
         seconds: of training, on whatever machine it ran.
         merged_bytes, teachers_bytes: the size of the merged file, and of the teachers' together.
     """
@@ -36,6 +38,7 @@ class Cost:
     pairs: int | None
     samples: int | None
     unet_evaluations: int | None
+    painting_evaluations: int | None
     seconds: float | None
     merged_bytes: int
     teachers_bytes: int
@@ -59,6 +62,7 @@ def cost_of(
         pairs=_total(stage.pairs for stage in stages),
         samples=_total(stage.samples for stage in stages),
         unet_evaluations=_total(stage.unet_evaluations for stage in stages),
+        painting_evaluations=_total(stage.painting_evaluations for stage in stages),
         seconds=sum(seconds) or None,
         merged_bytes=sum(file.stat().st_size for file in files),
         teachers_bytes=sum(file.stat().st_size for file in teachers),
@@ -78,6 +82,7 @@ class _Stage:
     pairs: int
     samples: int
     unet_evaluations: int | None
+    painting_evaluations: int | None
 
 
 def _stages(recipe: Mapping[str, Any]) -> list[_Stage]:
@@ -120,9 +125,11 @@ def _stage(train: Mapping[str, Any], teachers: int, passes: int, painted: int | 
     """
     steps, batch = _whole(train["steps"]), _whole(train["batch_size"])
     plan = PairPlan(teachers, batch, train["teachers_per_sample"], train.get("teachers_per_step"))
-    pairs = steps * batch
-    evaluations = None if painted is None else passes * pairs + painted
-    return _Stage(steps, pairs, steps * plan.samples_per_step, evaluations)
+    times, among = _whole(train.get("repeats", 1)), _whole(train.get("repeat_among", 1))
+    new = Repeats(times, max(among // batch, 1)).new(steps)
+    trained = ((passes - 1) * new + steps) * batch
+    evaluations = None if painted is None else trained + painted
+    return _Stage(steps, new * batch, new * plan.samples_per_step, evaluations, painted)
 
 
 def _passes(few_steps: Mapping[str, Any] | None) -> int:
