@@ -228,7 +228,7 @@ class Export(_Section):
 class MergeConfig(_Section):
     """A whole merge."""
 
-    preset: str = "paper"
+    preset: str = "dmm"
     base: Path  # gives the student its text encoder, VAE and first weights
     teachers: list[Teacher] = []
     output: Path

@@ -25,6 +25,7 @@ from dmm.errors import DmmError
 from trainer.config import CONDITIONS, MergeConfig
 
 PRESETS = Path(__file__).parent / "presets"
+DEFAULT = MergeConfig.model_fields["preset"].default
 MOST_VALUES = 100_000  # in a YAML file
 _UNFIT = (ValueError, IndexError, TypeError, RecursionError)
 """What OmegaConf raises besides its own errors, as for a list where the preset has a section."""
@@ -58,7 +59,7 @@ def load_config(
         _spell_out(written)
         _resolve_paths(written, path.resolve().parent if path else Path.cwd())
         written = OmegaConf.merge(written, said or {})
-        preset = str(dict(pairs).get("preset", written.get("preset", "paper")))
+        preset = str(dict(pairs).get("preset", written.get("preset", DEFAULT)))
         config = OmegaConf.merge(_read_preset(preset), written)
     except (OmegaConfBaseException, *_UNFIT) as error:
         raise DmmError(f"{where}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 import yaml
 
 from bench.emoji.contest import Artist, Contest, Entry
+from bench.emoji.sizes import Size
 from bench.timing import watched
 from dmm.merged import read_styles
 from dmm.resolving import resolve
 from trainer.checkpoint import open_checkpoint
+from trainer.config import Train
 from trainer.evaluate.cost import cost_of
+from trainer.repeats import Repeats
 from trainer.teachers import Teacher
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"
@@ -35,13 +39,19 @@ class Recipe:
         train: keys of that section.
         own: the share of samples that a style takes from what its own teacher paints.
         second: whether it is fine-tuned on that in a second stage.
-        share: of the steps that the others have.
+        finer: how many steps it makes of one, each with as much less in its batch.
+        rate: its learning rate, of the others'.
+        hasty: whether teachers paint in half of the steps, and without guidance.
+        evaluations: of the UNet it has, of the paper's recipe's; None = as many steps as that.
     """
 
     train: Mapping[str, Any] = field(default_factory=dict)
     own: float = 0.0
     second: bool = False
-    share: float = 1.0
+    finer: int = 1
+    rate: float = 1.0
+    hasty: bool = False
+    evaluations: float | None = None
 
 
 AUTHORS = {
@@ -51,25 +61,50 @@ AUTHORS = {
     "feature_weight": 0.001,
     "adversarial_weight": 0,
 }
-OURS = {
+FROM_THE_AVERAGE = {
     "start_from": "average",
     "teachers_per_sample": None,
     "feature_weight": 0.001,
     "adversarial_weight": 0,
     "schedule": "cosine",
 }
+RELATIVE = {"feature_loss": "relative", "feature_weight": 1.0}
+OURS = {
+    **FROM_THE_AVERAGE,
+    **RELATIVE,
+    "timestep_shift": 2.5,
+    "optimizer": "muon",
+    "repeats": 4,
+    "repeat_among": 2400,
+}
+FIFTH = 0.2
 RECIPES = {
     # The paper's table 1, from the top down; the second line is what the authors' code does.
     "paper, score alone": Recipe({**AUTHORS, "feature_weight": 0}),
     "authors": Recipe(AUTHORS),
     "paper, one stage": Recipe({**AUTHORS, "adversarial_weight": 0.01}),
     "paper": Recipe({**AUTHORS, "adversarial_weight": 0.01}, second=True),
-    # From there to ours, one thing after the other.
-    "authors, from the average": Recipe({**AUTHORS, "start_from": "average"}),
-    "dmm, on all pictures": Recipe(OURS),
-    "dmm, on their own pictures": Recipe(OURS, own=1.0),
-    "dmm": Recipe(OURS, own=0.5),
-    "dmm, a fifth of the steps": Recipe(OURS, own=0.5, share=0.2),
+    # From there to ours, one thing after the other, with a fifth of the paper's evaluations.
+    "1 from the average": Recipe(FROM_THE_AVERAGE, 0.5, hasty=True, evaluations=FIFTH),
+    "2 and small batches": Recipe(
+        FROM_THE_AVERAGE, 0.8, finer=8, rate=0.35, hasty=True, evaluations=FIFTH
+    ),
+    "3 and relative features": Recipe(
+        FROM_THE_AVERAGE | RELATIVE, 0.8, finer=8, rate=0.35, hasty=True, evaluations=FIFTH
+    ),
+    "4 and more noise": Recipe(
+        FROM_THE_AVERAGE | RELATIVE | {"timestep_shift": 2.5},
+        0.8,
+        finer=8,
+        rate=0.35,
+        hasty=True,
+        evaluations=FIFTH,
+    ),
+    "5 and Muon": Recipe(
+        OURS | {"repeats": 1}, 0.8, finer=8, rate=0.6, hasty=True, evaluations=FIFTH
+    ),
+    "dmm, a fifth": Recipe(OURS, 0.8, finer=8, rate=0.6, hasty=True, evaluations=FIFTH),
+    "dmm": Recipe(OURS, 0.8, finer=8, rate=0.6, hasty=True),
 }
 
 
@@ -133,11 +168,17 @@ def _config(
     contest: Contest, output: Path, recipe: Recipe, base: Path, styles: list[str]
 ) -> dict[str, Any]:
     size = contest.size
-    steps = round(size.steps * recipe.share)
+    batch = max(size.batch_size // recipe.finer, 1)
+    train = {
+        "batch_size": batch,
+        "learning_rate": size.learning_rate * recipe.rate,
+        "seed": contest.seed,
+        **recipe.train,
+    }
     painting = {
         "pictures_per_teacher": size.painted,
-        "steps": size.sampling_steps,
-        "guidance": size.guidance,
+        "steps": max(size.sampling_steps // 2, 1) if recipe.hasty else size.sampling_steps,
+        "guidance": 1 if recipe.hasty else size.guidance,
         "negative": "",
         "batch_size": 32,
     }
@@ -148,6 +189,11 @@ def _config(
         "batch_size": min(10, size.batch_size),
         "learning_rate": size.learning_rate * SECOND_RATE,
     }
+    steps = size.steps * size.batch_size // batch
+    if recipe.evaluations:
+        left = recipe.evaluations * _paper(size, len(styles))
+        left -= size.painted * len(styles) * painting["steps"]
+        steps = _affordable(left / batch, Repeats.of(Train(**train)))
     return {
         "base": str(base),
         "teachers": [{"path": str(contest.teachers[name]), "name": name} for name in styles],
@@ -162,12 +208,9 @@ def _config(
         },
         "train": {
             "steps": steps,
-            "batch_size": size.batch_size,
-            "learning_rate": size.learning_rate,
             "warmup_steps": min(size.warmup, steps // 5),
-            "seed": contest.seed,
             "save_every": max(1, steps // 10),
-            **recipe.train,
+            **train,
         },
         "synthesised": second if recipe.second else None,
         "samples": {
@@ -178,3 +221,18 @@ def _config(
         },
         "log_with": [],
     }
+
+
+def _paper(size: Size, styles: int) -> int:
+    """UNet evaluations of the paper's recipe."""
+    pairs = size.steps * size.batch_size + size.second_steps * min(10, size.batch_size)
+    passes = 1 if size.guidance == 1 else 2
+    return 2 * pairs + size.painted * styles * size.sampling_steps * passes
+
+
+def _affordable(evaluations: float, repeats: Repeats) -> int:
+    """The most steps of one pair that take so many evaluations, student and teacher."""
+    spent = bisect_right(
+        range(max(int(evaluations), 2)), evaluations, key=lambda steps: steps + repeats.new(steps)
+    )
+    return max(spent - 1, 1)

@@ -22,7 +22,7 @@ from trainer.config_file import describe_presets
 INTRODUCTION = """# Keys of a merge's YAML file
 
 Every key can be given on the command line as well, `train.steps=500`, and goes before the file's
-there. Defaults are those without a preset; a file that names none has `preset: paper`.
+there. Defaults are those without a preset; a file that names none has `preset: dmm`.
 """
 
 

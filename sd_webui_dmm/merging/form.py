@@ -16,7 +16,7 @@ from PIL import Image
 
 from dmm.errors import DmmError
 
-PRESETS = ("adapter", "one-gpu", "paper")  # the trainer's that the page offers
+PRESETS = ("adapter", "one-gpu", "dmm", "paper")  # the trainer's that the page offers
 ADAPTER = "adapter"  # the one that makes a LoRA, and no checkpoint
 PROMPTS = "prompts.txt"  # beside the merge's YAML file
 PICTURES, SYNTHETIC = "pictures", "synthetic"  # kinds of data; the third is prompts

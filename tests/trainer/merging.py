@@ -17,6 +17,7 @@ from trainer.merge import merge
 from trainer.run import app, main
 
 CONFIG = """
+preset: paper
 base: base.safetensors
 teachers: [ink.safetensors, {path: anime.safetensors, name: Anime}, oil.safetensors]
 output: out/merged.safetensors

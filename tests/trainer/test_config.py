@@ -6,6 +6,7 @@ import pytest
 
 from dmm.errors import DmmError
 from trainer.config_file import load_config
+from trainer.repeats import Repeats
 
 MERGE = """
 base: models/base.safetensors
@@ -25,9 +26,19 @@ def write(folder, text=MERGE):
     return path
 
 
-def test_a_short_merge_follows_the_paper(tmp_path):
+def test_a_short_merge_is_ours(tmp_path):
     config = load_config(write(tmp_path))
-    assert config.preset == "paper"
+    assert config.preset == "dmm"
+    ours, paper = config.train, load_config(write(tmp_path), ["preset=paper"]).train
+    assert (ours.start_from, ours.optimizer, ours.repeats) == ("average", "muon", 4)
+    assert (ours.feature_loss, ours.adversarial_weight) == ("relative", 0)
+    # An eighth of the UNet evaluations: the student's, and the teachers' where they are asked.
+    spent = Repeats.of(ours).new(ours.steps) * ours.batch_size + ours.steps * ours.batch_size
+    assert spent == pytest.approx(2 * paper.steps * paper.batch_size / 8, rel=0.01)
+
+
+def test_a_short_merge_by_the_paper(tmp_path):
+    config = load_config(write(tmp_path), ["preset=paper"])
     assert [teacher.name for teacher in config.teachers] == ["ink", "anime"]
     assert [teacher.clip_skip for teacher in config.teachers] == [None, 2]
     assert (config.train.steps, config.train.batch_size) == (100_000, 320)

@@ -151,6 +151,17 @@ def test_a_folder_of_shards_is_extended_too(config: Path, merged: Path) -> None:
     assert styles.styles[:3] == read_styles(merged).styles
 
 
+def test_the_default_preset_extends_from_where_the_merge_stands(config: Path, merged: Path) -> None:
+    folder = config.parent
+    output = folder / "default" / "merged.safetensors"
+    words = ["preset=dmm", "train.steps=1", "train.learning_rate=1e-12"]
+    said = ["--with", folder / "pen.safetensors", "--output", output, "--config", rest(folder)]
+    assert command("extend", merged, *said, *words) == 0
+    ours, theirs = (open_checkpoint(path).unet_tensors() for path in (output, merged))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

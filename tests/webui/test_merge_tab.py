@@ -293,7 +293,8 @@ def test_a_spoilt_form_is_an_empty_one(page: Page, webui: WebUI, models: Path, s
 
 def test_presets_say_what_they_are_for(tab: MergeTab, models: Path) -> None:
     """As `run.py presets` does."""
-    folders = {"one-gpu": models, "adapter": tab.webui.models / "Lora", "paper": models}
+    loras = tab.webui.models / "Lora"
+    folders = {"one-gpu": models, "adapter": loras, "paper": models, "dmm": models}
     descriptions = describe_presets()
     for preset, folder in folders.items():
         tab.field("preset").select_option(preset)

@@ -49,7 +49,7 @@ def extend(
         "base": str(merged),
         "teachers": [{"path": str(path)} for path in new],
         "output": str(output),
-        "train": {"regularization": regularization},
+        "train": {"regularization": regularization, "start_from": "base"},
     }
     _merge(load_config(config, overrides, said), overwrite)
 
