@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,50 +61,34 @@ AUTHORS = {
     "feature_weight": 0.001,
     "adversarial_weight": 0,
 }
-FROM_THE_AVERAGE = {
+# Ours, one thing after the other; all with a fifth of the paper's evaluations but the last.
+AVERAGE = {
     "start_from": "average",
     "teachers_per_sample": None,
     "feature_weight": 0.001,
     "adversarial_weight": 0,
     "schedule": "cosine",
 }
-RELATIVE = {"feature_loss": "relative", "feature_weight": 1.0}
-OURS = {
-    **FROM_THE_AVERAGE,
-    **RELATIVE,
-    "timestep_shift": 2.5,
-    "optimizer": "muon",
-    "repeats": 4,
-    "repeat_among": 2400,
-}
-FIFTH = 0.2
+RELATIVE = AVERAGE | {"feature_loss": "relative", "feature_weight": 1.0}
+SHIFTED = RELATIVE | {"timestep_shift": 2.5}
+MUON = SHIFTED | {"optimizer": "muon"}
+REPEATED = MUON | {"repeats": 4, "repeat_among": 2400}
+FIFTH = Recipe(AVERAGE, own=0.8, hasty=True, evaluations=0.2)
+SMALL_BATCHES = replace(FIFTH, finer=8, rate=0.35)
+DMM = Recipe(REPEATED, own=0.8, hasty=True, finer=8, rate=0.6)
 RECIPES = {
     # The paper's table 1, from the top down; the second line is what the authors' code does.
     "paper, score alone": Recipe({**AUTHORS, "feature_weight": 0}),
     "authors": Recipe(AUTHORS),
     "paper, one stage": Recipe({**AUTHORS, "adversarial_weight": 0.01}),
     "paper": Recipe({**AUTHORS, "adversarial_weight": 0.01}, second=True),
-    # From there to ours, one thing after the other, with a fifth of the paper's evaluations.
-    "1 from the average": Recipe(FROM_THE_AVERAGE, 0.5, hasty=True, evaluations=FIFTH),
-    "2 and small batches": Recipe(
-        FROM_THE_AVERAGE, 0.8, finer=8, rate=0.35, hasty=True, evaluations=FIFTH
-    ),
-    "3 and relative features": Recipe(
-        FROM_THE_AVERAGE | RELATIVE, 0.8, finer=8, rate=0.35, hasty=True, evaluations=FIFTH
-    ),
-    "4 and more noise": Recipe(
-        FROM_THE_AVERAGE | RELATIVE | {"timestep_shift": 2.5},
-        0.8,
-        finer=8,
-        rate=0.35,
-        hasty=True,
-        evaluations=FIFTH,
-    ),
-    "5 and Muon": Recipe(
-        OURS | {"repeats": 1}, 0.8, finer=8, rate=0.6, hasty=True, evaluations=FIFTH
-    ),
-    "dmm, a fifth": Recipe(OURS, 0.8, finer=8, rate=0.6, hasty=True, evaluations=FIFTH),
-    "dmm": Recipe(OURS, 0.8, finer=8, rate=0.6, hasty=True),
+    "a fifth: from the average": FIFTH,
+    "a fifth: small batches": SMALL_BATCHES,
+    "a fifth: relative features": replace(SMALL_BATCHES, train=RELATIVE),
+    "a fifth: more noise": replace(SMALL_BATCHES, train=SHIFTED),
+    "a fifth: Muon": replace(SMALL_BATCHES, train=MUON, rate=DMM.rate),
+    "dmm, a fifth": replace(DMM, evaluations=FIFTH.evaluations),
+    "dmm": DMM,
 }
 
 
@@ -124,10 +108,9 @@ def extended(contest: Contest, folder: Path, regularization: bool) -> Entry:
     half, output = folder / "half.safetensors", folder / "merged.safetensors"
     count = len(contest.styles) // 2
     # The second starts as the first ended, which no average of teachers could stand for.
-    further = {**OURS, "start_from": "base", "regularization": regularization}
-    recipes = RECIPES["dmm"], Recipe(further, own=RECIPES["dmm"].own)
-    first = _config(contest, half, recipes[0], contest.base, contest.styles[:count])
-    second = _config(contest, output, recipes[1], half, contest.styles[count:])
+    further = {**DMM.train, "start_from": "base", "regularization": regularization}
+    first = _config(contest, half, DMM, contest.base, contest.styles[:count])
+    second = _config(contest, output, replace(DMM, train=further), half, contest.styles[count:])
     peaks = [_run("merge", config) for config in (first, second)]
     return _entry(contest, [half, output], max(peaks))
 

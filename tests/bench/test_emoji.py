@@ -24,7 +24,10 @@ from trainer.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "demo"
-METHODS = ["teachers", "average", "TIES", "LoRA, rank 8", "dmm", "dmm, extended"]
+METHODS = [
+    *("teachers", "average", "TIES", "LoRA, rank 8"),
+    *("paper", "dmm, a fifth", "dmm", "dmm, extended"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +65,14 @@ def test_methods_are_compared(folder: Path) -> None:
     # The teachers are the floor, and one blend for all styles is far above it.
     assert results["teachers"]["fidt"] == pytest.approx(results["teachers"]["fidt_floor"])
     assert results["average"]["fidt"] > 2 * results["average"]["fidt_floor"]
-    # Student and teacher for each of 3 steps' 8 pairs, and 2 x 4 pictures of 2 guided steps.
-    assert results["dmm"]["painting_evaluations"] == 2 * 4 * 2 * 2
-    assert results["dmm"]["unet_evaluations"] == 2 * 3 * 8 + 2 * 4 * 2 * 2
+    # Student and teacher for each of 3 steps' 8 pairs and 2 more steps' 8, and 2 x 4 pictures of 2
+    # guided steps. Ours has 24 steps of a pair, and 2 x 4 pictures of one step without guidance.
+    paper, ours, fifth = (results[method] for method in ("paper", "dmm", "dmm, a fifth"))
+    assert paper["painting_evaluations"] == 2 * 4 * 2 * 2
+    assert paper["unet_evaluations"] == 2 * (3 * 8 + 2 * 8) + 2 * 4 * 2 * 2
+    assert ours["painting_evaluations"] == fifth["painting_evaluations"] == 2 * 4
+    assert ours["unet_evaluations"] == 2 * 24 + 2 * 4
+    assert 0.9 < 5 * fifth["unet_evaluations"] / paper["unet_evaluations"] <= 1
     assert results["dmm"]["config"]["train"]["start_from"] == "average"
     assert results["dmm"]["bytes"] < results["teachers"]["bytes"]
     assert results["dmm"]["peak_bytes"] > 50 * 2**20
