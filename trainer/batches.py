@@ -227,9 +227,9 @@ class TrainingBatches(Dataset):
 
     def _whose(self, step: int, sample: int, style: int) -> int:
         """Whose examples a pair's sample is from."""
-        drawn = generator(self._seed, step, sample, "whose")
-        if torch.rand((), generator=drawn) < self._own:
+        if torch.rand((), generator=generator(self._seed, step, sample, style)) < self._own:
             return style
+        drawn = generator(self._seed, step, sample, "whose")
         return list(self._examples)[int(torch.randint(len(self._examples), (), generator=drawn))]
 
     def _sample(self, step: int, sample: int, whose: int) -> _Sample:

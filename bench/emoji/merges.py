@@ -68,6 +68,7 @@ AVERAGE = {
     "feature_weight": 0.001,
     "adversarial_weight": 0,
     "schedule": "cosine",
+    "caption_dropout": 0.05,
 }
 RELATIVE = AVERAGE | {"feature_loss": "relative", "feature_weight": 1.0}
 SHIFTED = RELATIVE | {"timestep_shift": 2.5}
