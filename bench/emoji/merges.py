@@ -69,6 +69,7 @@ AVERAGE = {
     "adversarial_weight": 0,
     "schedule": "cosine",
     "caption_dropout": 0.05,
+    "style_learning_rate": 1e-4,
 }
 RELATIVE = AVERAGE | {"feature_loss": "relative", "feature_weight": 1.0}
 SHIFTED = RELATIVE | {"timestep_shift": 2.5}
@@ -179,6 +180,7 @@ def _config(
         left -= size.painted * len(styles) * painting["steps"]
         steps = _affordable(left / batch, Repeats.of(Train(**train)))
     return {
+        "preset": "paper",
         "base": str(base),
         "teachers": [{"path": str(contest.teachers[name]), "name": name} for name in styles],
         "output": str(output),
