@@ -18,6 +18,7 @@ from tests.trainer.random_files import (
 from tests.trainer.sizes import Model
 
 CONFIG = """
+preset: paper
 base: base.safetensors
 teachers: [base.safetensors, ink.safetensors, {{loras: [pen.safetensors]}}]
 output: merged.safetensors
