@@ -113,7 +113,7 @@ class TrainingBatches(Dataset):
     Args:
         examples: latents and captions; or those of each style that is taught.
         own: the share of samples that each style takes from its own examples, where it has such;
-            the others are of one style for all teachers that see them.
+            the others are of one style for all styles that take them.
         student_text: embeddings for the student.
         teacher_text: embeddings for each teacher.
         plan: who sees what.

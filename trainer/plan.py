@@ -24,6 +24,7 @@ from trainer.merge import new_student
 from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
+from trainer.repeats import Repeats
 from trainer.shards import STORED
 from trainer.stages import Stage, open_stages
 from trainer.student import predict
@@ -103,12 +104,14 @@ def _stage(ingredients: Ingredients, stage: Stage, pace: _Pace) -> list[tuple[st
             f"about {_duration(seconds)}"
         )
     plan = PairPlan.of(train, len(ingredients.teachers))
-    seconds = pace.pair * train.batch_size
+    asked = Repeats.of(train).new(train.steps) / train.steps
+    seconds = (pace.pair - (1 - asked) * pace.teacher) * train.batch_size
+    repeated = f", learned from {train.repeats} times" if train.repeats > 1 else ""
     return [
         (stage.title.lower(), data),
         (
             "",
-            f"{train.batch_size} pairs a step: {plan.samples_per_step} samples, "
+            f"{train.batch_size} pairs a step{repeated}: {plan.samples_per_step} samples, "
             f"{plan.active} teachers; about {_duration(seconds)}",
         ),
         ("", f"{train.steps} steps: about {_duration(seconds * train.steps)}"),

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.merging import assert_same_tensors, run_merge, statistics, write_models
+from tests.trainer.merging import (
+    assert_same_tensors,
+    command,
+    run_merge,
+    statistics,
+    write_models,
+)
 from trainer.repeats import Answer, Answers, Repeats
 from trainer.teachers import TeacherPool
 
@@ -101,3 +107,14 @@ def test_a_run_that_goes_on_asks_again_and_ends_with_the_same_bits(config: Path,
     run_merge(config, *WORDS, *TWICE, f"output={resumed}")
     assert_same_tensors(resumed, whole)
     assert statistics(resumed) == statistics(whole)
+
+
+def test_the_plan_says_it(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = [*WORDS, *TWICE, f"output={config.parent / 'said.safetensors'}"]
+    assert command("plan", config, *said) == 0
+    assert "3 pairs a step, learned from 2 times: 1 samples" in capsys.readouterr().out
+
+
+def test_few_steps_have_no_repeats(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("merge", config, "few_steps={}", *TWICE) == 2
+    assert "`train.repeats` is for what teachers say" in capsys.readouterr().err

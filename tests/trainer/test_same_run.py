@@ -52,6 +52,7 @@ def begun(config: Path) -> Callable[..., Path]:
         ([], ["data.painting.guidance=3"], "`painting`"),
         ([], ["train.adapter={}"], "`adapter`"),
         ([], ["train.start_from=average"], "`start_from`"),
+        ([], ["train.repeats=2"], "`repeats` and `repeat_among`"),
     ],
     ids=str,
 )
