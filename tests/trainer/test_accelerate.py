@@ -133,7 +133,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(
     output = config.parent / "killed" / "fast.safetensors"
     said = config.parent / "killed.yaml"
     lines = (config.parent / "rest.yaml").read_text(encoding="utf-8")
-    said.write_text(f"preset: few-steps\nbase: {merged}\n{lines}", encoding="utf-8")
+    lines = lines.replace("preset: paper", f"preset: few-steps\nbase: {merged}")
+    said.write_text(lines, encoding="utf-8")
     asked = [f"output={output}", "train.save_every=1", *FEW]
     killed([random.randint(1, 90) for _ in range(2)], said, *asked)
     run_merge(said, *asked)

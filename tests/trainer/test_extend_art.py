@@ -28,6 +28,7 @@ from trainer.text import TextEmbedding, TextEncoders
 
 OLD, NEW = "fluent-3d", "openmoji"
 REST = f"""
+preset: paper
 data:
   prompts: {(DEMO / "prompts.txt").as_posix()}
   resolution: 64
