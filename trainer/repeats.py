@@ -33,7 +33,12 @@ class Repeats:
     @classmethod
     def of(cls, train: Train) -> Repeats:
         """What a merge's `train` section asks for."""
-        return cls(train.repeats, max(train.repeat_among // train.batch_size, 1), train.seed)
+        return cls.among(train.repeats, train.repeat_among, train.batch_size, train.seed)
+
+    @classmethod
+    def among(cls, times: int, pairs: int, batch_size: int, seed: int = 0) -> Repeats:
+        """As many batches are remembered as `pairs` pairs make, and one at least."""
+        return cls(times, max(pairs // batch_size, 1), seed)
 
     def batch(self, step: int) -> int:
         """The number of a step's batch; new ones count from 0 without a gap."""

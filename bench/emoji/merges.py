@@ -171,7 +171,7 @@ def _config(
         "prompts": str(contest.seen),
         "painting": painting,
         "steps": size.second_steps,
-        "batch_size": min(10, size.batch_size),
+        "batch_size": _second_batch(size),
         "learning_rate": size.learning_rate * SECOND_RATE,
     }
     steps = size.steps * size.batch_size // batch
@@ -209,9 +209,13 @@ def _config(
     }
 
 
+def _second_batch(size: Size) -> int:
+    return min(10, size.batch_size)
+
+
 def _paper(size: Size, styles: int) -> int:
     """UNet evaluations of the paper's recipe."""
-    pairs = size.steps * size.batch_size + size.second_steps * min(10, size.batch_size)
+    pairs = size.steps * size.batch_size + size.second_steps * _second_batch(size)
     passes = 1 if size.guidance == 1 else 2
     return 2 * pairs + size.painted * styles * size.sampling_steps * passes
 

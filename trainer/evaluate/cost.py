@@ -126,7 +126,7 @@ def _stage(train: Mapping[str, Any], teachers: int, passes: int, painted: int | 
     steps, batch = _whole(train["steps"]), _whole(train["batch_size"])
     plan = PairPlan(teachers, batch, train["teachers_per_sample"], train.get("teachers_per_step"))
     times, among = _whole(train.get("repeats", 1)), _whole(train.get("repeat_among", 1))
-    new = Repeats(times, max(among // batch, 1)).new(steps)
+    new = Repeats.among(times, among, batch).new(steps)
     trained = ((passes - 1) * new + steps) * batch
     evaluations = None if painted is None else trained + painted
     return _Stage(steps, new * batch, new * plan.samples_per_step, evaluations, painted)
