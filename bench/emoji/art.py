@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bench.emoji.filters import FILTERS, Filter
 from demo.make import art
 
 PACKAGES = art.PACKAGES | {
@@ -25,13 +26,16 @@ HELD_OUT = 10  # every tenth concept
 BLANK = ("white large square", "NEW button")  # in one set or another, on white
 
 
-def draw(folder: Path, wanted: Collection[str] | None = None, size: int = 64) -> list[str]:
+def draw(
+    folder: Path, wanted: Collection[str] | None = None, restyled: bool = False, size: int = 64
+) -> list[str]:
     """Draws every concept that all eight sets have; gives the styles' names.
 
     Pictures that are there already are kept.
 
     Args:
         wanted: captions; None = all.
+        restyled: whether Twemoji's are drawn through each filter, too.
     """
     packages = art.fetch_packages(folder / "packages", PACKAGES)
     openmoji = packages["openmoji"]
@@ -51,6 +55,9 @@ def draw(folder: Path, wanted: Collection[str] | None = None, size: int = 64) ->
         and (wanted is None or caption in wanted)
         and all(points in drawn for drawn in sets.values())
     ]
+    if restyled:
+        plain = sets["twemoji"]
+        sets |= {f"twemoji-{name}": _seen_through(one, plain) for name, one in FILTERS.items()}
     with tqdm(total=len(sets) * len(shared), desc="Drawing", unit="picture") as bar:
         for style, drawn in sets.items():
             (folder / style).mkdir(exist_ok=True)
@@ -62,6 +69,13 @@ def draw(folder: Path, wanted: Collection[str] | None = None, size: int = 64) ->
                 path.with_suffix(".txt").write_text(captions[points] + "\n", encoding="utf-8")
                 art.on_white(drawn[points](size * art.SUPERSAMPLING), size).save(path)
     return list(sets)
+
+
+def _seen_through(restyle: Filter, drawn: dict[str, art.Draw]) -> dict[str, art.Draw]:
+    def drawer(draw: art.Draw) -> art.Draw:
+        return lambda size: restyle(art.on_white(draw(size), size)).convert("RGBA")
+
+    return {points: drawer(draw) for points, draw in drawn.items()}
 
 
 def split(captions: list[str]) -> tuple[list[str], list[str]]:

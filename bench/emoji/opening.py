@@ -41,7 +41,8 @@ def open_contest(arguments: argparse.Namespace) -> Contest:
     base = home / "teachers" / "base.safetensors"
     if not base.is_file():
         raise SystemExit(f"There is no {base}. Run python -m bench.emoji.teachers {home} first.")
-    files = sorted(path for path in base.parent.glob("*.safetensors") if path != base)
+    files = [path for path in base.parent.glob("*.safetensors") if path != base]
+    files.sort(key=lambda path: path.stem)  # so that the restyled come after what they restyle
     return Contest(
         size=size,
         base=base,

@@ -1,13 +1,13 @@
 """Makes the benchmark's base and eight teachers.
 
-    python -m bench.emoji.teachers FOLDER [--size gpu]
+    python -m bench.emoji.teachers FOLDER [--size gpu] [--restyled]
 
 draws the art into FOLDER/art, keeps every tenth concept back (FOLDER/heldout.txt), and trains on
 the others a VAE, a base that has seen all styles without a word about them, and from it a teacher a
 style, into FOLDER/teachers. `laptop` takes the demo's base, four teachers and prompts instead, as
 far as all eight sets draw them, and trains the four that are missing; `tiny` only shows that it
-runs. What is finished is not done again, so the same command goes on after a stop. Needs
-bench/emoji/requirements.txt.
+runs. `--restyled` adds eight more, of Twemoji's art seen through filters. What is finished is not
+done again, so the same command goes on after a stop. Needs bench/emoji/requirements.txt.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=SCHEDULES, default="gpu")
+    parser.add_argument("--restyled", action="store_true", help="eight more, by filters")
     arguments = parser.parse_args()
 
     from bench.emoji.art import draw, split  # resvg is needed here alone
@@ -136,11 +137,11 @@ def main() -> None:
     folder: Path = arguments.folder
     if arguments.size == "laptop":
         seen, unseen = (_lines(DEMO / name) for name in ("prompts.txt", "heldout.txt"))
-        styles = draw(folder / "art", [*seen, *unseen])
+        styles = draw(folder / "art", [*seen, *unseen], arguments.restyled)
         drawn = _drawn(folder / "art" / styles[0])
         seen, unseen = ([one for one in some if one in drawn] for some in (seen, unseen))
     else:
-        styles = draw(folder / "art")
+        styles = draw(folder / "art", restyled=arguments.restyled)
         seen, unseen = split(_drawn(folder / "art" / styles[0]))
     for name, captions in (("prompts.txt", seen), ("heldout.txt", unseen)):
         (folder / name).write_text("\n".join(captions) + "\n", encoding="utf-8")

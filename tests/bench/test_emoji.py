@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 pytest.importorskip("peft", reason="peft is not installed: see bench/emoji/requirements.txt")
 
 from bench.emoji import baselines
 from bench.emoji.contest import Contest
+from bench.emoji.filters import FILTERS
 from bench.emoji.probes import StyleProbe, concept_accuracy, style_accuracy
 from bench.emoji.regions import seam
 from bench.emoji.results import tables, write_section
@@ -172,6 +175,16 @@ def test_teachers_are_trained_once(tmp_path: Path) -> None:
     again = load_file(folder / "oil.safetensors")
     assert all(torch.equal(tensor, again[name]) for name, tensor in oil.items())
     assert ink.path.stat().st_mtime_ns == before
+
+
+def test_filters_make_styles_of_one() -> None:
+    picture = Image.new("RGB", (256, 256), "white")
+    ImageDraw.Draw(picture).ellipse((32, 32, 224, 224), fill="#e08030", outline="#402010", width=9)
+    seen = {name: restyle(picture) for name, restyle in FILTERS.items()}
+    assert {(one.size, one.mode) for one in seen.values()} == {(picture.size, "RGB")}
+    every = [picture, *seen.values()]
+    assert all(one.tobytes() != other.tobytes() for one, other in combinations(every, 2))
+    assert picture.getpixel((0, 0)) == (255, 255, 255)  # none has drawn on the original
 
 
 def result(seed: int, trace: float, styles: int = 2) -> dict:
