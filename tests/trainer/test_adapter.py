@@ -59,7 +59,8 @@ def painted(checkpoint: Checkpoint, style: str) -> Tensor:
     generator = torch.Generator().manual_seed(3)
     noisy = torch.randn(4, 4, 8, 8, generator=generator)
     width = checkpoint.unet_config["cross_attention_dim"]
-    text = TextEmbedding(torch.randn(4, 77, width, generator=generator), torch.randn(4, 64))
+    hidden, pooled = (torch.randn(4, *shape, generator=generator) for shape in ((77, width), (64,)))
+    text = TextEmbedding(hidden, pooled)
     styles = read_styles(checkpoint.path)
     vector = styles.prompts(torch.eye(len(styles.names))[styles.names.index(style)])
     with styled(checkpoint.load_unet(), vector) as unet:
@@ -133,17 +134,13 @@ def test_folded_it_paints_as_on_its_base(
     config: Path, adapter: Path, folded: Path, style: str
 ) -> None:
     base, together = open_checkpoint(base_of(config)), open_adapter(adapter, base_of(config))
-    torch.manual_seed(0)
-    ours = painted(together, style)
-    torch.manual_seed(0)
-    theirs = painted(open_checkpoint(folded), style)
-    assert torch.equal(ours, theirs)
-    changed = [
-        not torch.equal(tensor, base.unet_tensors()[name])
-        for name, tensor in open_checkpoint(folded).unet_tensors().items()
-        if tensor.ndim > 1
-    ]
-    assert all(changed)
+    whole = open_checkpoint(folded)
+    for name, tensor in whole.unet_tensors().items():
+        assert torch.equal(tensor, together.unet_tensors()[name])
+        if tensor.ndim > 1:
+            assert not torch.equal(tensor, base.unet_tensors()[name])
+    # The same weights, whose place in memory some CPUs' convolutions make a last bit of.
+    torch.testing.assert_close(painted(together, style), painted(whole, style))
 
 
 def test_folded_it_is_a_whole_merged_checkpoint(folded: Path, adapter: Path, config: Path) -> None:
