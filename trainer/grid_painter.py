@@ -18,7 +18,7 @@ from trainer.diffusion import PredictionType
 from trainer.grid import save_grid
 from trainer.ingredients import Ingredients
 from trainer.prepare import Prepared
-from trainer.sampling import decode, sample_latents, sdxl_time_ids
+from trainer.sampling import decode, sample_latents, sdxl_time_ids, unet_passes
 from trainer.student import Student
 from trainer.teachers import TeacherPool
 
@@ -104,8 +104,8 @@ class GridPainter:
         device, dtype, called = self._accelerator.device, unet.dtype, unet
         if self._prepared.shown:
             shown = self._shown(style).to(device)
-            guided = how.guidance != 1
-            called = partial(unet, controlnet_cond=torch.cat([shown, shown]) if guided else shown)
+            repeated = torch.cat([shown] * unet_passes(how.guidance))
+            called = partial(unet, controlnet_cond=repeated)
         return sample_latents(
             called,
             text.lookup(prompts).to(device, dtype),

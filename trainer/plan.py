@@ -25,6 +25,7 @@ from trainer.opening import open_ingredients
 from trainer.pairs import PairPlan
 from trainer.precision import DTYPES
 from trainer.repeats import Repeats
+from trainer.sampling import unet_passes
 from trainer.shards import STORED
 from trainer.stages import Stage, open_stages
 from trainer.student import predict
@@ -98,7 +99,7 @@ def _stage(ingredients: Ingredients, stage: Stage, pace: _Pace) -> list[tuple[st
     data = f"{count} pictures"
     if stage.is_painted:
         how = stage.painting
-        seconds = count * how.steps * (2 if how.guidance > 1 else 1) * pace.teacher
+        seconds = count * how.steps * unet_passes(how.guidance) * pace.teacher
         data = (
             f"{count} pictures that the teachers paint in {how.steps} steps: "
             f"about {_duration(seconds)}"

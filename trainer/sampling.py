@@ -31,6 +31,11 @@ def sdxl_time_ids(width: int, height: int, original: tuple[int, int] | None = No
     return torch.tensor([from_height, from_width, top, left, height, width], dtype=torch.float32)
 
 
+def unet_passes(guidance: float) -> int:
+    """How often a sampling step asks the UNet: twice where captions guide; 1 = no guidance."""
+    return 1 if guidance == 1 else 2
+
+
 @torch.no_grad()
 def sample_latents(
     unet: Callable,
@@ -62,7 +67,7 @@ def sample_latents(
             for what was trained to paint in few steps.
         progress: title of a progress bar; None = no bar.
     """
-    guided = guidance != 1
+    guided = unet_passes(guidance) == 2
     hidden, conditions = _conditions(prompt, negative, time_ids, guided)
     scheduler = SAMPLERS[sampler](
         num_train_timesteps=TIMESTEPS,

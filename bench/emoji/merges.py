@@ -20,6 +20,7 @@ from trainer.checkpoint import open_checkpoint
 from trainer.config import Train
 from trainer.evaluate.cost import cost_of
 from trainer.repeats import Repeats
+from trainer.sampling import unet_passes
 from trainer.teachers import Teacher
 
 RUN = Path(__file__).parents[2] / "trainer" / "run.py"
@@ -216,8 +217,8 @@ def _second_batch(size: Size) -> int:
 def _paper(size: Size, styles: int) -> int:
     """UNet evaluations of the paper's recipe."""
     pairs = size.steps * size.batch_size + size.second_steps * _second_batch(size)
-    passes = 1 if size.guidance == 1 else 2
-    return 2 * pairs + size.painted * styles * size.sampling_steps * passes
+    painting = size.painted * styles * size.sampling_steps * unet_passes(size.guidance)
+    return 2 * pairs + painting
 
 
 def _affordable(evaluations: float, repeats: Repeats) -> int:

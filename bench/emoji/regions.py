@@ -47,7 +47,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.evaluate.extractors import Extractor
 from trainer.evaluate.painting import latent_shape
 from trainer.evaluate.prompts import open_prompts
-from trainer.sampling import decode, sample_latents
+from trainer.sampling import decode, sample_latents, unet_passes
 from trainer.text import TextEmbedding, TextEncoders
 
 RESULTS = Path(__file__).parent / "regions.jsonl"
@@ -273,10 +273,9 @@ def _measured(
     for way, pair, painted in paint_all(contest, easel, entry.artists, alone):
         figures = judged.figures(painted.pixels, pair)
         found[way].append(figures | {"seconds": painted.seconds})
-    guided = 2 if contest.size.guidance != 1 else 1
     for key in wanted:
         way = key["method"]
-        one_pass = contest.size.sampling_steps * guided
+        one_pass = contest.size.sampling_steps * unet_passes(contest.size.guidance)
         files = entry.files if way.startswith("dmm") else contest.teachers.values()
         yield key | {
             **{name: fmean(one[name] for one in found[way]) for name in found[way][0]},

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainer.pairs import PairPlan
 from trainer.repeats import Repeats
+from trainer.sampling import unet_passes
 
 MOST = 10**12
 """More of anything, no merge has."""
@@ -139,17 +140,17 @@ def _passes(few_steps: Mapping[str, Any] | None) -> int:
     """
     if not few_steps:
         return 2
-    return 3 if few_steps["guidance"] == 1 else 4
+    return 2 + unet_passes(few_steps["guidance"])
 
 
 def _painted(painting: Mapping[str, Any] | None, styles: int | None) -> int | None:
-    """UNet evaluations of painting in some styles, two a step where captions guide."""
+    """UNet evaluations of painting in some styles, where it is known how many."""
     if not painting:
         return 0
     if painting["pictures_per_teacher"] is None or styles is None:
         return None  # as many as there were prompts, or styles
-    passes = 1 if painting["guidance"] == 1 else 2
-    return _whole(painting["pictures_per_teacher"]) * styles * _whole(painting["steps"]) * passes
+    evaluations = _whole(painting["steps"]) * unet_passes(painting["guidance"])
+    return _whole(painting["pictures_per_teacher"]) * styles * evaluations
 
 
 def _whole(number: object) -> int:
