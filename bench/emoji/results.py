@@ -102,7 +102,7 @@ def _contest(size: str, styles: int, features: str, device: str, results: list[R
     )
     cost = markdown(
         (
-            *("method", "UNet evaluations", "of them painting", "seconds"),
+            *("method", "samples", "UNet evaluations", "of them painting", "seconds"),
             *("memory, MiB", "file, MB", "change of style"),
         ),
         [_cost(method, some) for method, some in methods.items()],
@@ -139,6 +139,7 @@ def _cost(method: str, results: list[Result]) -> Row:
     changes = [one["change_seconds"] for one in results if one["change_seconds"] is not None]
     return (
         method,
+        f"{fmean(one['samples'] for one in results):,.0f}",
         f"{fmean(one['unet_evaluations'] for one in results):,.0f}",
         f"{fmean(one['painting_evaluations'] for one in results):,.0f}",
         f"{fmean(one['seconds'] for one in results):,.0f}",

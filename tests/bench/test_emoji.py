@@ -204,6 +204,7 @@ def result(seed: int, trace: float, styles: int = 2) -> dict:
         "style_ceiling": 0.95,
         "concept": 0.5,
         "concept_ceiling": 1.0,
+        "samples": 2345,
         "unet_evaluations": 123456,
         "painting_evaluations": 456,
         "seconds": 61.0,
@@ -218,7 +219,7 @@ def test_runs_make_a_row_with_an_interval() -> None:
     # 1 either side of the mean, and Student's t of one degree of freedom: 12.706.
     row = "| dmm | 2 | 101.0 ± 12.7 | +1.0 % | 120.0 ± 0.0 | 0.90 of 0.95 | 0.50 of 1.00 | 1.25 |"
     assert row in text
-    assert "| dmm | 123,456 | 456 | 61 | 1,024 | 7.9 | 0.50 ms |" in text
+    assert "| dmm | 2,345 | 123,456 | 456 | 61 | 1,024 | 7.9 | 0.50 ms |" in text
     assert "| dmm | 25.2 ± 3.2 | 75.8 ± 9.5 |" in text
     assert "by the number of styles" not in text
     assert "| 4 | 1 | 50.0 | 25.0 |" in tables([result(0, 100.0), result(0, 200.0, styles=4)])
