@@ -14,6 +14,8 @@ from trainer.evaluate.report import over_floor
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 README = Path(__file__).parent / "README.md"
+NUMBERED = ("dmm", "paper")
+"""Methods that are compared by the number of styles."""
 
 Result = dict[str, Any]
 Row = Sequence[str]
@@ -120,16 +122,13 @@ def _contest(size: str, styles: int, features: str, device: str, results: list[R
 
 
 def _reached(method: str, results: list[Result]) -> Row:
-    style, concept = (fmean(one[key] for one in results) for key in ("style", "concept"))
-    ceilings = [fmean(one[f"{key}_ceiling"] for one in results) for key in ("style", "concept")]
     return (
         method,
         str(len(results)),
         str(_estimate(results, lambda one: one["fidt"])),
         over_floor(fmean(one["fidt"] / one["fidt_floor"] for one in results) - 1),
         str(_estimate(results, lambda one: one["fidt_unseen"])),
-        f"{style:.2f} of {ceilings[0]:.2f}",
-        f"{concept:.2f} of {ceilings[1]:.2f}",
+        *_shares(results),
         f"{1000 * fmean(one['kid'] for one in results):.2f}",
     )
 
@@ -153,26 +152,33 @@ def _by_number(results: Sequence[Result]) -> list[str]:
     """How the distance of a style grows with their number (paper's rebuttal, table 2)."""
     tables = []
     for (size, features, _), some in grouped(results, "size", "features", "device").items():
-        ours = grouped((one for one in some if one["method"] == "dmm"), "styles")
-        if len(ours) < 2:
+        counts = grouped((one for one in some if one["method"] in NUMBERED), "method", "styles")
+        if len({styles for _, styles in counts}) < 2:
             continue
-        rows = [_number(styles, ours[styles,]) for (styles,) in sorted(ours)]
-        columns = ("styles", "runs", "distance of a style", "floor", "style", "UNet evaluations")
-        tables.append(f"**{size}**: dmm, by the number of styles, {features}")
-        tables += ["", markdown(columns, rows)]
+        columns = ("method", "styles", "runs", "distance of a style", "floor", "style", "concept")
+        rows = [_number(*key, counts[key]) for key in sorted(counts)]
+        tables += [f"**{size}**: by the number of styles, {features}", "", markdown(columns, rows)]
     return tables
 
 
-def _number(styles: int, results: list[Result]) -> Row:
-    style, ceiling = (fmean(one[key] for one in results) for key in ("style", "style_ceiling"))
+def _number(method: str, styles: int, results: list[Result]) -> Row:
     return (
+        method,
         str(styles),
         str(len(results)),
         str(_estimate(results, lambda one: one["fidt"] / styles)),
         str(_estimate(results, lambda one: one["fidt_floor"] / styles)),
-        f"{style:.2f} of {ceiling:.2f}",
-        f"{fmean(one['unet_evaluations'] for one in results):,.0f}",
+        *_shares(results),
     )
+
+
+def _shares(results: list[Result]) -> Row:
+    """Style and concept, each of what the teachers reach."""
+    return [
+        f"{fmean(one[key] for one in results):.2f} of "
+        f"{fmean(one[f'{key}_ceiling'] for one in results):.2f}"
+        for key in ("style", "concept")
+    ]
 
 
 def _estimate(results: Sequence[Mapping[str, Any]], figure) -> Estimate:

@@ -222,7 +222,9 @@ def test_runs_make_a_row_with_an_interval() -> None:
     assert "| dmm | 2,345 | 123,456 | 456 | 61 | 1,024 | 7.9 | 0.50 ms |" in text
     assert "| dmm | 25.2 ± 3.2 | 75.8 ± 9.5 |" in text
     assert "by the number of styles" not in text
-    assert "| 4 | 1 | 50.0 | 25.0 |" in tables([result(0, 100.0), result(0, 200.0, styles=4)])
+    assert "| dmm | 4 | 1 | 50.0 | 25.0 | 0.90 of 0.95 |" in tables(
+        [result(0, 100.0), result(0, 200.0, styles=4)]
+    )
 
 
 def test_the_table_takes_its_place_in_the_readme(tmp_path: Path) -> None:
