@@ -13,7 +13,6 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 Filter = Callable[[Image.Image], Image.Image]
 
 BLOCKS = 16  # a side, of a pixelated picture
-DOTS = 21  # a side, of a halftone
 
 
 def pixelated(picture: Image.Image) -> Image.Image:
@@ -25,36 +24,32 @@ def posterised(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB").point(lambda value: 255 if value > 127 else 0)
 
 
-def negative(picture: Image.Image) -> Image.Image:
-    return ImageOps.invert(picture)
+def recoloured(picture: Image.Image) -> Image.Image:
+    """Each colour's opposite, as bright as it was."""
+    hue, saturation, value = picture.convert("HSV").split()
+    turned = hue.point(lambda angle: (angle + 128) % 256)
+    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
 
 
 def duotone(picture: Image.Image) -> Image.Image:
     return ImageOps.colorize(ImageOps.grayscale(picture), "#3b0f70", "#fde725")
 
 
-def blueprint(picture: Image.Image) -> Image.Image:
-    """White outlines on blue."""
-    return ImageOps.colorize(_outlines(picture), "#123f9c", "white")
+def biro(picture: Image.Image) -> Image.Image:
+    """Blue outlines on white."""
+    return ImageOps.colorize(_outlines(picture), "white", "#123f9c")
 
 
 def embossed(picture: Image.Image) -> Image.Image:
-    """Lit from the upper left, in grey."""
+    """White paper, lit from the upper left."""
     grey = np.asarray(_smooth(ImageOps.grayscale(picture), picture.width / 128), np.float32)
     reach = max(picture.width // 64, 1)
-    lit = 128 + (grey - np.roll(grey, (reach, reach), axis=(0, 1)))
+    lit = 240 + (grey - np.roll(grey, (reach, reach), axis=(0, 1)))
     return Image.fromarray(lit.clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
-def halftone(picture: Image.Image) -> Image.Image:
-    """Black dots on white, the larger the darker, in rows across the diagonal."""
-    width, height = picture.size
-    cell = width / DOTS
-    rows, columns = np.mgrid[:height, :width] / cell
-    across, along = (columns + rows) / np.sqrt(2), (columns - rows) / np.sqrt(2)
-    screen = 0.5 + 0.25 * (np.cos(2 * np.pi * across) + np.cos(2 * np.pi * along))
-    light = np.asarray(_smooth(ImageOps.grayscale(picture), cell / 3), np.float32) / 255
-    return Image.fromarray(np.where(light > 0.98 * screen, 255, 0).astype(np.uint8)).convert("RGB")
+def sepia(picture: Image.Image) -> Image.Image:
+    return ImageOps.colorize(ImageOps.grayscale(picture), "#3a1f0b", "white", mid="#c08a4e")
 
 
 def ink_wash(picture: Image.Image) -> Image.Image:
@@ -67,11 +62,11 @@ def ink_wash(picture: Image.Image) -> Image.Image:
 FILTERS: dict[str, Filter] = {
     "pixelated": pixelated,
     "posterised": posterised,
-    "negative": negative,
+    "recoloured": recoloured,
     "duotone": duotone,
-    "blueprint": blueprint,
+    "biro": biro,
     "embossed": embossed,
-    "halftone": halftone,
+    "sepia": sepia,
     "ink-wash": ink_wash,
 }
 
