@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from dmm.style_prompts import StylePrompts
 from trainer.adapter import add_adapter
 from trainer.average import mean
 from trainer.batches import TrainingBatches
+from trainer.claim import claimed
 from trainer.config import MergeConfig
 from trainer.consistency import Consistency
 from trainer.disk import writing
@@ -57,6 +59,14 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
         if is_complete(config):
             return written
     accelerator = new_accelerator(config, stages[0])
+    with claimed(config.run_folder, accelerator):
+        _merge(ingredients, stages, accelerator)
+    return written
+
+
+def _merge(ingredients: Ingredients, stages: Sequence[Stage], accelerator: Accelerator) -> None:
+    """Trains what is left of the stages, and writes the merged checkpoint."""
+    config = ingredients.config
     for number, stage in enumerate(stages):
         refuse_unfit(stage.train, accelerator)
         refuse_another_run(ingredients, stages[: number + 1], accelerator)
@@ -73,7 +83,6 @@ def merge(config: MergeConfig, *, overwrite: bool = False) -> list[Path]:
     accelerator.wait_for_everyone()
     with writing(config.run_folder):
         accelerator.end_training()
-    return written
 
 
 def _train(

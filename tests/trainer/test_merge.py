@@ -19,6 +19,7 @@ from dmm.tensors import open_tensors
 from tests.nets import small_clip, small_sd1_unet, small_vae, write_single_file
 from tests.trainer.merging import assert_same, command, statistics, write_models
 from tests.trainer.processes import ENVIRONMENT, ROOT, RUN, killed, run, run_in_two
+from trainer import claim
 from trainer.checkpoint import open_checkpoint
 
 
@@ -110,6 +111,33 @@ def test_interrupt_saves_and_the_same_command_goes_on(merged: Path, models: Path
     _, said = process.communicate()
     assert process.returncode == 130 and "Run the same command again" in said
     assert command(*words) == 0
+    assert_same(output, merged)
+
+
+def test_a_second_merge_keeps_out_of_the_firsts_folder(
+    merged: Path, models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "PATIENCE", 0.1)
+    output = models / "at-once" / "merged.safetensors"
+    words = ["merge", models / "merge.yaml", f"output={output}"]
+    long = ["train.steps=100000", "train.save_every=100000"]
+    first = subprocess.Popen(
+        [sys.executable, *RUN, *map(str, [*words, *long])],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        lines = output.with_suffix("") / "stats.jsonl"
+        while first.poll() is None and not (lines.exists() and lines.stat().st_size):
+            time.sleep(0.01)
+        said = refused(capsys, *words)
+        assert "Another process" in said and str(lines.parent) in said
+        assert first.poll() is None and not output.exists()
+    finally:
+        first.kill()
+        first.wait()
+    assert command(*words) == 0  # nobody has to remove anything after a kill
     assert_same(output, merged)
 
 
