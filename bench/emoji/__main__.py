@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.emoji.contest import Contest, Entry
 from bench.emoji.judge import Judge, Marks
-from bench.emoji.methods import methods
+from bench.emoji.methods import methods, usual
 from bench.emoji.opening import open_contest, open_judge, parser
 from bench.emoji.results import RESULTS, add_result, read_results, tables, write_section
 from bench.report import machine
@@ -30,7 +30,7 @@ def main() -> None:
         raise SystemExit(f"No method {', '.join(unknown)}. There are: {', '.join(known)}.")
     judge, key = open_judge(arguments, contest)
     floor: tuple[Marks, Marks] | None = None
-    for name in arguments.methods or known:
+    for name in arguments.methods or usual(contest):
         wanted = {"method": name, **key}
         done = read_results(arguments.results)
         if any(wanted.items() <= result.items() for result in done):
@@ -78,7 +78,7 @@ def _figures(
 
 def _arguments() -> argparse.Namespace:
     made = parser(__doc__, RESULTS)
-    made.add_argument("--methods", nargs="+", help="all if left out")
+    made.add_argument("--methods", nargs="+", help="what belongs to the size if left out")
     return made.parse_args()
 
 

@@ -18,7 +18,7 @@ Method = Callable[[Contest, Path, Judge], Entry]
 
 
 def methods(contest: Contest) -> dict[str, Method]:
-    """Those that the contest's size asks for."""
+    """All that there are."""
     return {
         "teachers": _alone(baselines.teachers),
         "style words": _alone(baselines.style_words),
@@ -36,6 +36,12 @@ def methods(contest: Contest) -> dict[str, Method]:
         "dmm, extended": _alone(partial(extended, regularization=True)),
         "dmm, extended freely": _alone(partial(extended, regularization=False)),
     }
+
+
+def usual(contest: Contest) -> list[str]:
+    """The names of those that are compared where nobody says which."""
+    fifths = {name for name, recipe in RECIPES.items() if recipe.evaluations}
+    return [name for name in methods(contest) if contest.size.fifths or name not in fifths]
 
 
 def _alone(method: Callable[[Contest, Path], Entry]) -> Method:

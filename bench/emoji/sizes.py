@@ -22,6 +22,8 @@ class Size:
         sampling_steps, guidance: of every picture.
         ranks: of the LoRAs.
         search: mixes tried for the best weighted average.
+        fifths: whether merges with a fifth of the UNet evaluations are made as well; painting may
+            leave them too few.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Size:
     guidance: float
     ranks: tuple[int, ...]
     search: int
+    fifths: bool
 
 
 LAPTOP = Size(
@@ -55,6 +58,7 @@ LAPTOP = Size(
     guidance=2.0,
     ranks=(8, 32, 128),
     search=4,
+    fifths=False,
 )
 
 SIZES = {
@@ -75,9 +79,12 @@ SIZES = {
             guidance=2.0,
             ranks=(8,),
             search=2,
+            fifths=True,
         ),
         LAPTOP,
-        replace(LAPTOP, name="evening", steps=900, warmup=45, second_steps=180, search=12),
+        replace(
+            LAPTOP, name="evening", steps=900, warmup=45, second_steps=180, search=12, fifths=True
+        ),
         Size(
             "gpu",
             steps=20_000,
@@ -93,6 +100,7 @@ SIZES = {
             guidance=3.0,
             ranks=(8, 32, 128),
             search=12,
+            fifths=True,
         ),
     )
 }
