@@ -31,6 +31,9 @@ Its batches are ten pairs, as the paper's are, and at a rate far above the paper
 was learned.
 """
 
+NEW_STYLES_RATE = 1e-2
+"""Of style prompts that are added: the MLP stands still, so they have to find their place alone."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -110,8 +113,12 @@ def extended(contest: Contest, folder: Path, regularization: bool) -> Entry:
     """
     half, output = folder / "half.safetensors", folder / "merged.safetensors"
     count = len(contest.styles) // 2
-    # The second starts as the first ended, which no average of teachers could stand for.
-    further = {**DMM.train, "start_from": "base", "regularization": regularization}
+    further = {
+        **DMM.train,
+        "start_from": "base",  # as the first ended, which no average of teachers could stand for
+        "style_learning_rate": NEW_STYLES_RATE,
+        "regularization": regularization,
+    }
     first = _config(contest, half, DMM, contest.base, contest.styles[:count])
     second = _config(contest, output, replace(DMM, train=further), half, contest.styles[count:])
     peaks = [_run("merge", config) for config in (first, second)]
