@@ -266,7 +266,6 @@ def test_the_page_opens_and_shows_strangers_words_as_text(tmp_path: Path, chromi
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto((output / "report.html").as_uri())
-    page.evaluate("for (const image of document.images) image.loading = 'eager'")
     page.wait_for_function("[...document.images].every((image) => image.complete)")
     assert page.title() == "Evaluation of merged.safetensors"
     assert page.evaluate("[...document.images].every((image) => image.naturalWidth === 16)")
