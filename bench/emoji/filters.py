@@ -21,7 +21,7 @@ def pixelated(picture: Image.Image) -> Image.Image:
 
 def posterised(picture: Image.Image) -> Image.Image:
     """Eight colours in all: each channel is full or empty."""
-    return picture.convert("RGB").point(lambda value: 255 if value > 127 else 0)
+    return picture.point(lambda value: 255 if value > 127 else 0)
 
 
 def recoloured(picture: Image.Image) -> Image.Image:
