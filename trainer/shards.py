@@ -4,7 +4,8 @@ What is computed stands in a folder such as `latents-3f9c…`, named by a hash o
 shards of up to 256 rows, `00000.safetensors` with the tensors and `00000.jsonl` saying what each
 row is, and `index.json`. Each shard is written whole or not at all and `index.json` comes last, so
 whatever stops a run costs one shard, and the next run goes on from there. Under `accelerate launch`
-process k of n computes every n-th shard; all processes must see the same folder.
+process k of n computes every n-th shard; all processes must see the same folder. A second run that
+wants the same waits for the first.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dmm.atomic import written_whole
-from dmm.errors import DmmError
 from dmm.tensors import TensorFile, open_tensors, save_tensors
+from trainer.claim import turn
+from trainer.disk import writing
 from trainer.fingerprint import fingerprint
 
 FORMAT = 2
@@ -92,33 +94,36 @@ def compute(
     index = folder / "index.json"
     if index.is_file():
         return Shards(folder)
-    state = PartialState()
-    shards = list(enumerate(batched(range(count), rows_per_shard)))
-    mine = shards[state.process_index :: state.num_processes]
-    missing = [(shard, rows) for shard, rows in mine if not _path(folder, shard).exists()]
-    total, left = (sum(len(rows) for _, rows in some) for some in (mine, missing))
-    with tqdm(
-        desc=f"Computing {kind}",
-        total=total,
-        initial=total - left,
-        delay=1,
-        disable=not state.is_local_main_process,
-    ) as progress:
-        for shard, rows in missing:
-            done: list[Batch] = []
-            for batch in batches(rows):
-                done.append({name: _stored(part) for name, part in batch.items()})
-                progress.update(len(next(iter(batch.values()))))
-            lines = [json.dumps(line(row), ensure_ascii=False) + "\n" for row in rows]
-            path = _path(folder, shard)
-            _write_text(path.with_suffix(".jsonl"), "".join(lines))
-            tensors = {name: torch.cat([batch[name] for batch in done]) for name in done[0]}
-            save_tensors(path, tensors, {}, overwrite=True)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        content = {"count": count, "rows_per_shard": rows_per_shard, "made_from": made_from}
-        _write_text(index, json.dumps({"format": FORMAT, **content}, indent=2))
-    state.wait_for_everyone()
+    with turn(folder):
+        if index.is_file():  # another run has computed them meanwhile
+            return Shards(folder)
+        state = PartialState()
+        shards = list(enumerate(batched(range(count), rows_per_shard)))
+        mine = shards[state.process_index :: state.num_processes]
+        missing = [(shard, rows) for shard, rows in mine if not _path(folder, shard).exists()]
+        total, left = (sum(len(rows) for _, rows in some) for some in (mine, missing))
+        with tqdm(
+            desc=f"Computing {kind}",
+            total=total,
+            initial=total - left,
+            delay=1,
+            disable=not state.is_local_main_process,
+        ) as progress:
+            for shard, rows in missing:
+                done: list[Batch] = []
+                for batch in batches(rows):
+                    done.append({name: _stored(part) for name, part in batch.items()})
+                    progress.update(len(next(iter(batch.values()))))
+                lines = [json.dumps(line(row), ensure_ascii=False) + "\n" for row in rows]
+                path = _path(folder, shard)
+                _write_text(path.with_suffix(".jsonl"), "".join(lines))
+                tensors = {name: torch.cat([batch[name] for batch in done]) for name in done[0]}
+                save_tensors(path, tensors, {}, overwrite=True)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            content = {"count": count, "rows_per_shard": rows_per_shard, "made_from": made_from}
+            _write_text(index, json.dumps({"format": FORMAT, **content}, indent=2))
+        state.wait_for_everyone()
     return Shards(folder)
 
 
@@ -147,11 +152,5 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    try:
-        with written_whole(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise DmmError(
-            f"{path} cannot be written: {error.strerror}. Free some space, or choose another "
-            "cache folder."
-        ) from error
+    with writing(path), written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")

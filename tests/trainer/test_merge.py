@@ -141,6 +141,26 @@ def test_a_second_merge_keeps_out_of_the_firsts_folder(
     assert_same(output, merged)
 
 
+def test_two_merges_at_once_share_a_cache(merged: Path, models: Path) -> None:
+    outputs = [models / "shared" / name / "merged.safetensors" for name in ("one", "other")]
+    cache = f"data.cache={models / 'shared' / 'cache'}"
+    both = [
+        subprocess.Popen(
+            [sys.executable, *RUN, "merge", models / "merge.yaml", f"output={output}", cache],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for output in outputs
+    ]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    for output in outputs:
+        assert_same(output, merged)
+
+
 def test_two_processes_train_as_one_and_speak_as_one(merged: Path, models: Path) -> None:
     output = models / "two" / "merged.safetensors"
     words = ["merge", models / "merge.yaml", f"output={output}"]
