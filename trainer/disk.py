@@ -46,6 +46,6 @@ def _reason(error: BaseException) -> str | None:
 
 def _refused(path: Path, reason: str) -> DmmError:
     return DmmError(
-        f"{path} cannot be written: {reason}. Free some space there, or choose another folder. "
-        "The same command goes on where this one stopped."
+        f"{path} cannot be written: {reason}. Free some space there, or choose another `output` "
+        "or cache. The same command goes on where this one stopped."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from dmm.tensors import open_tensors
+from trainer.claim import LOCK
 
 TEMPORARY = re.compile(r"\.(partial|former)$")
 
@@ -68,6 +69,8 @@ def _assert_readable(path: Path) -> None:
         assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
     elif path.suffix == ".jsonl" and path.name != "stats.jsonl":  # whose last line may be cut
         assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    elif path.name == LOCK:
+        assert not path.read_bytes()
     else:
         known = path.suffix == ".md" or path.name == "stats.jsonl" or "logs" in path.parts
         assert known, f"{path}: what is this?"
